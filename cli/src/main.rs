@@ -1,0 +1,2 @@
+//! The `meshlog` binary.
+fn main() {}
