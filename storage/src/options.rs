@@ -1,0 +1,81 @@
+//! Settings are data; the parts that touch the world are arguments.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::position::StreamId;
+
+/// How storage uses memory and disk.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory; only its name for a disk in memory.
+    pub directory: PathBuf,
+    /// Bytes of entries under way between admission and acknowledgement. Default 48 MiB.
+    pub in_flight_bytes: usize,
+    /// A group is closed when it holds this many bytes. Default 8 MiB.
+    pub group_bytes: usize,
+    /// Recently written groups kept in memory for readers. Default 64 MiB.
+    pub ring_bytes: usize,
+    /// Chunks of files kept in memory for readers. Default 16 MiB.
+    pub chunk_cache_bytes: usize,
+    /// Footers of sealed files kept in memory. Default 32 MiB.
+    pub index_bytes: usize,
+    /// Size of the first journal file; later ones double with load. Default 4 MiB.
+    pub file_bytes_min: u64,
+    /// Largest journal file. Default 128 MiB.
+    pub file_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const MIB: usize = 1 << 20;
+        Self {
+            directory: PathBuf::new(),
+            in_flight_bytes: 48 * MIB,
+            group_bytes: 8 * MIB,
+            ring_bytes: 64 * MIB,
+            chunk_cache_bytes: 16 * MIB,
+            index_bytes: 32 * MIB,
+            file_bytes_min: 4 << 20,
+            file_bytes_max: 128 << 20,
+        }
+    }
+}
+
+/// What storage must be told about payloads; the broker supplies it.
+pub trait BatchCodec: Send + Sync {
+    /// Checks the encoding and counts the records.
+    fn count(&self, payload: &[u8]) -> Result<u32>;
+
+    /// The key of each record, `None` for one without; in order.
+    fn keys(&self, payload: &Bytes) -> Result<Vec<Option<Bytes>>>;
+
+    /// The payload with only the records whose index is in `keep` (rising).
+    fn retain(&self, payload: &Bytes, keep: &[u32]) -> Result<Bytes>;
+}
+
+/// Is told, from the committing thread, which streams have new readable records. Must not block.
+pub trait Observer: Send + Sync {
+    /// The durable end of each of these streams has risen, or the stream is gone.
+    fn advanced(&self, streams: &[StreamId]);
+}
+
+/// An observer of nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn advanced(&self, _streams: &[StreamId]) {}
+}
+
+/// The parts that touch the world.
+#[derive(Clone)]
+pub struct Components {
+    /// Payload knowledge.
+    pub codec: Arc<dyn BatchCodec>,
+    /// Who is told of new records.
+    pub observer: Arc<dyn Observer>,
+}
