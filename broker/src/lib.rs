@@ -2,6 +2,7 @@
 
 mod caller;
 mod error;
+pub mod schema;
 
 pub use caller::Caller;
 pub use error::{Applied, Error, Reason, Result, Violation};
