@@ -92,7 +92,7 @@ fn generate_server(set: &FileDescriptorSet, out: &Path) -> Result<(), Box<dyn Er
     for name in shared.filter(|name| !SERVER_MESSAGES.contains(&name.as_str())) {
         config.extern_path(format!(".meshlog.v1.{name}"), format!("crate::v1::{name}"));
     }
-    config.service_generator(stubs(false, true)).compile_fds(set)?;
+    config.service_generator(stubs(true, true)).compile_fds(set)?;
     Ok(())
 }
 
