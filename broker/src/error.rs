@@ -136,6 +136,14 @@ impl Error {
         }
     }
 
+    /// The broker takes nothing new and ends its streams.
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(
+            Reason::ShuttingDown,
+            "the broker is shutting down; connect again when it is back and go on from there",
+        )
+    }
+
     /// The same error with one more fact for programs.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {

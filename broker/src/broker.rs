@@ -1,0 +1,214 @@
+//! The broker: what an embedding program holds, and what the gRPC edge adapts.
+//!
+//! ```text
+//!  Broker ──┬─ catalogue   products, teams, domains, schemas: who may append what, where
+//!           ├─ record      append, read, subscribe
+//!           └─ storage     the journal; calls back from its own threads
+//! ```
+//!
+//! The handle is cheap to clone; all clones are one broker, open until [`Broker::close`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use meshlog_proto::v1;
+use meshlog_storage::{Components, Storage};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalogue::Catalogue;
+use crate::config::Config;
+use crate::error::{Error, Reason, Result};
+use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
+
+/// Version of the format on disk, told by `GetServerInfo`.
+const FORMAT_VERSION: u32 = 1;
+
+/// A log broker with a catalogue of data products: a cheap handle.
+///
+/// ```
+/// # async fn run() -> meshlog_broker::Result<()> {
+/// let broker = meshlog_broker::Broker::in_memory()?;
+/// assert_eq!(broker.server_info().products, 0);
+/// broker.close().await?;
+/// # Ok(()) }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    storage: Storage,
+    catalogue: Catalogue,
+    wakeups: Arc<Wakeups>,
+    waiting: Waiting,
+    turn: AtomicU32,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("data_dir", &self.inner.config.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Opens a broker. With a data directory it recovers what the directory holds, which blocks
+    /// for as long as that takes; everything that was acknowledged is readable afterwards.
+    ///
+    /// # Errors
+    /// `DIRECTORY_UNAVAILABLE` if another process has the directory, or its format is not ours.
+    pub fn open(config: Config) -> Result<Self> {
+        let wakeups = Arc::new(Wakeups::default());
+        let components = Components {
+            codec: Arc::new(RecordBatchCodec),
+            observer: Arc::clone(&wakeups) as Arc<dyn meshlog_storage::Observer>,
+        };
+        let storage = match &config.data_dir {
+            Some(directory) => {
+                let options = config.storage.options(directory.clone());
+                Storage::open(&options, components).map_err(|error| {
+                    let reason = Error::from(error.clone()).reason();
+                    Error::new(
+                        reason,
+                        format!("cannot open the data directory {}: {error}", directory.display()),
+                    )
+                    .with("directory", directory.display())
+                })?
+            }
+            None => {
+                let options = config.storage.options(PathBuf::from("memory"));
+                Storage::in_memory(&options, components)?
+            }
+        };
+        let catalogue = Catalogue::open(&storage)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                storage,
+                catalogue,
+                wakeups,
+                waiting: Waiting::default(),
+                turn: AtomicU32::new(0),
+                closing: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }),
+        })
+    }
+
+    /// Opens a broker whose records are in memory, for tests and for data that need not last. It
+    /// acknowledges `MEMORY`.
+    pub fn in_memory() -> Result<Self> {
+        Self::open(Config::default())
+    }
+
+    /// Domains, teams, products and schemas.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.inner.catalogue
+    }
+
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Version, limits and the state of the storage.
+    #[must_use]
+    pub fn server_info(&self) -> v1::GetServerInfoResponse {
+        let health = self.storage().health();
+        let stats = self.storage().stats();
+        let in_memory = self.config().data_dir.is_none();
+        v1::GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api_version: "v1".to_owned(),
+            limits: Some(v1::Limits {
+                max_request_bytes: limits::MAX_REQUEST_BYTES as u32,
+                max_record_bytes: limits::MAX_RECORD_BYTES as u32,
+                max_batch_bytes: limits::MAX_BATCH_BYTES as u32,
+                max_batch_records: limits::MAX_BATCH_RECORDS,
+                max_headers: limits::MAX_HEADERS,
+                max_header_name_bytes: limits::MAX_HEADER_NAME_BYTES as u32,
+                max_partitions: limits::MAX_PARTITIONS,
+                max_schema_bytes: limits::MAX_SCHEMA_BYTES as u32,
+                max_read_wait: limits::MAX_READ_WAIT.try_into().ok(),
+            }),
+            storage: Some(v1::StorageInfo {
+                in_memory,
+                format_version: if in_memory { 0 } else { FORMAT_VERSION },
+                appends_refused: health.appends_refused.unwrap_or_default(),
+                damage: health.damage,
+                syncs: stats.syncs,
+                groups: stats.groups,
+                bytes: stats.bytes,
+            }),
+            products: self.catalogue().product_count(),
+        }
+    }
+
+    /// Ends subscriptions and local connections, lets appends under way finish, and closes the
+    /// storage so that the next open has nothing to recover. Later calls answer `SHUTTING_DOWN`.
+    ///
+    /// # Errors
+    /// The storage could not write its last state; what was acknowledged is safe all the same.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.closing.cancel();
+        self.inner.tasks.close();
+        let deadline = self.config().edge.drain_deadline.into();
+        if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("calls were still under way at the drain deadline; they are cut off");
+        }
+        let storage = self.inner.storage.clone();
+        match tokio::task::spawn_blocking(move || storage.close()).await {
+            Ok(closed) => Ok(closed?),
+            Err(error) => Err(Error::new(
+                Reason::Internal,
+                format!("closing the storage failed: {error}; the next start recovers it"),
+            )),
+        }
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    pub(crate) fn wakeups(&self) -> &Arc<Wakeups> {
+        &self.inner.wakeups
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.inner.waiting
+    }
+
+    /// Rises with every use, to take turns among partitions.
+    pub(crate) fn turn(&self) -> &AtomicU32 {
+        &self.inner.turn
+    }
+
+    /// Cancelled when the broker closes.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.inner.closing
+    }
+
+    /// Connections that [`Broker::close`] waits for.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "only the edge has connections"))]
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    pub(crate) fn refuse_if_closing(&self) -> Result<()> {
+        if self.inner.closing.is_cancelled() {
+            return Err(Error::shutting_down());
+        }
+        Ok(())
+    }
+}

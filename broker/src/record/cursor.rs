@@ -1,0 +1,420 @@
+//! Where a reader stands in the partitions of a product, and how it moves on.
+//!
+//! Read and subscribe are the same walk: resolve the start, then fill one message after the
+//! other. A fill asks the partitions in turn for equal shares, beginning with another one each
+//! time, so none starves; it returns at least one batch if there is one.
+
+use std::sync::Arc;
+
+use meshlog_proto::{server_v1, v1};
+use meshlog_storage::{
+    Bounds, Error as StorageError, ErrorKind, Offset, ReadHint, ReadRequest, ReadSlice,
+    StoredBatch, StreamId,
+};
+use tokio::sync::oneshot;
+
+use super::append::{deleted, unknown_partition};
+use super::wakeup::Watch;
+use crate::broker::Broker;
+use crate::catalogue::ProductHandle;
+use crate::error::{Error, Reason, Result};
+use crate::time::{proto_time, storage_time};
+
+/// What a batch costs in a message beside its payload.
+const BATCH_OVERHEAD: usize = 64;
+/// One offset delta costs at most this.
+const DELTA_OVERHEAD: usize = 5;
+/// Bytes asked of one partition at a time; larger requests would read what the budget refuses.
+const SHARE: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
+
+/// Positions in some partitions of one product.
+#[derive(Debug)]
+pub(super) struct Cursors {
+    broker: Broker,
+    product: Arc<ProductHandle>,
+    cursors: Vec<Cursor>,
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    partition: u32,
+    stream: StreamId,
+    next: Offset,
+    bounds: Bounds,
+    hint: Option<ReadHint>,
+    /// Do not go beyond this.
+    stop: Option<Offset>,
+    /// Since the states were last told.
+    moved: bool,
+}
+
+impl Cursors {
+    /// Begins at `start` in the partitions named, or in all if none is. `turn` chooses the
+    /// partition that is asked first.
+    pub(super) async fn resolve(
+        broker: &Broker,
+        product: Arc<ProductHandle>,
+        partitions: &[u32],
+        start: Option<v1::Start>,
+        turn: usize,
+    ) -> Result<Self> {
+        let at = start.and_then(|start| start.at);
+        let mut cursors = Vec::new();
+        for partition in partitions_of(&product, partitions)? {
+            let stream = product.streams[partition as usize];
+            let bounds = broker.storage().bounds(stream);
+            let bounds = bounds.map_err(|error| explain(&product, partition, None, &error))?;
+            let next = match &at {
+                None => bounds.start,
+                Some(v1::start::At::Edge(edge)) => match v1::StartEdge::try_from(*edge) {
+                    Ok(v1::StartEdge::Unspecified | v1::StartEdge::Earliest) => bounds.start,
+                    Ok(v1::StartEdge::Latest) => bounds.durable_end,
+                    Err(_) => {
+                        return Err(Error::new(
+                            Reason::InvalidArgument,
+                            "`start.edge` is EARLIEST or LATEST",
+                        )
+                        .with("field", "start.edge"));
+                    }
+                },
+                Some(v1::start::At::AppendTime(time)) => {
+                    offset_at_time(broker, &product, partition, storage_time(time)).await?
+                }
+                Some(v1::start::At::Positions(positions)) => {
+                    let mut named =
+                        positions.positions.iter().filter(|at| at.partition == partition);
+                    named.next().map_or(bounds.start, |position| Offset(position.offset))
+                }
+            };
+            if next < bounds.start || next > bounds.durable_end {
+                return Err(out_of_range(&product, partition, next, bounds));
+            }
+            let (hint, stop, moved) = (None, None, true);
+            cursors.push(Cursor { partition, stream, next, bounds, hint, stop, moved });
+        }
+        if let Some(v1::start::At::Positions(positions)) = &at {
+            check_positions(&product, positions, &cursors)?;
+        }
+        Ok(Self { broker: broker.clone(), product, cursors, turn })
+    }
+
+    /// The product's id.
+    pub(super) fn product_id(&self) -> String {
+        self.product.id.to_string()
+    }
+
+    /// Ends at the durable ends seen so far.
+    pub(super) fn stop_at_end(&mut self) {
+        for cursor in &mut self.cursors {
+            cursor.stop = Some(cursor.bounds.durable_end);
+        }
+    }
+
+    /// Whether every partition has reached its stop.
+    pub(super) fn is_finished(&self) -> bool {
+        self.cursors.iter().all(|cursor| cursor.stop.is_some_and(|stop| cursor.next >= stop))
+    }
+
+    /// Is woken when one of the partitions advances.
+    pub(super) fn watch(&self) -> Watch {
+        let streams = self.cursors.iter().map(|cursor| cursor.stream).collect();
+        self.broker.wakeups().watch(streams)
+    }
+
+    /// The next batches, of at most `max_bytes` but at least one if there is one.
+    pub(super) async fn fill(&mut self, max_bytes: usize) -> Result<Vec<server_v1::StoredBatch>> {
+        let count = self.cursors.len();
+        let mut message = Message { batches: Vec::new(), used: 0, max_bytes };
+        let mut hungry: Vec<usize> = (0..count).map(|step| (self.turn + step) % count).collect();
+        self.turn = (self.turn + 1) % count;
+        while !hungry.is_empty() && message.used < max_bytes {
+            let share = (max_bytes - message.used) / hungry.len();
+            let share = share.clamp(*SHARE.start(), *SHARE.end());
+            let mut still = Vec::new();
+            for index in hungry {
+                let cursor = &mut self.cursors[index];
+                let room = max_bytes.saturating_sub(message.used);
+                let slice =
+                    cursor.read(&self.broker, &self.product, share.min(room).max(1)).await?;
+                let before = cursor.next;
+                for batch in slice.batches {
+                    if cursor.stop.is_some_and(|stop| batch.base_offset >= stop) {
+                        break;
+                    }
+                    if !message.has_room_for(&batch) {
+                        return Ok(message.batches);
+                    }
+                    let end = batch.end();
+                    message.push(&self.broker, &self.product, cursor, batch)?;
+                    assert!(end > cursor.next, "a read goes forward");
+                    cursor.next = end;
+                    cursor.moved = true;
+                }
+                let limit = cursor.stop.unwrap_or(cursor.bounds.durable_end);
+                if cursor.next > before && cursor.next < limit.min(cursor.bounds.durable_end) {
+                    still.push(index);
+                }
+            }
+            hungry = still;
+        }
+        Ok(message.batches)
+    }
+
+    /// Where every partition stands.
+    pub(super) fn states(&mut self) -> Vec<v1::PartitionState> {
+        let bounds = |cursor: &Cursor| self.broker.storage().bounds(cursor.stream);
+        let fresh: Vec<_> = self.cursors.iter().map(bounds).collect();
+        for (cursor, bounds) in self.cursors.iter_mut().zip(fresh) {
+            // A partition that is gone is reported by the next read, with its reason.
+            cursor.bounds = bounds.unwrap_or(cursor.bounds);
+            cursor.moved = false;
+        }
+        self.cursors.iter().map(Cursor::state).collect()
+    }
+
+    /// Where those partitions stand that have moved since they were last told.
+    pub(super) fn moved_states(&mut self) -> Vec<v1::PartitionState> {
+        let moved = self.cursors.iter_mut().filter(|cursor| cursor.moved);
+        moved
+            .map(|cursor| {
+                cursor.moved = false;
+                cursor.state()
+            })
+            .collect()
+    }
+}
+
+impl Cursor {
+    async fn read(
+        &mut self,
+        broker: &Broker,
+        product: &ProductHandle,
+        max_bytes: usize,
+    ) -> Result<ReadSlice> {
+        let request =
+            ReadRequest { stream: self.stream, from: self.next, max_bytes, hint: self.hint };
+        let (sender, receiver) = oneshot::channel();
+        let now = broker.storage().read(request, move |result| {
+            // The reader may have gone away.
+            let _gone = sender.send(result);
+        });
+        let result = match now {
+            Some(result) => result,
+            None => receiver.await.unwrap_or_else(|_| Err(no_answer())),
+        };
+        let slice =
+            result.map_err(|error| explain(product, self.partition, Some(self.next), &error))?;
+        self.hint = slice.hint;
+        self.bounds = Bounds { start: slice.start, durable_end: slice.durable_end };
+        Ok(slice)
+    }
+
+    fn state(&self) -> v1::PartitionState {
+        v1::PartitionState {
+            partition: self.partition,
+            next_offset: self.next.0,
+            start_offset: self.bounds.start.0,
+            durable_end: self.bounds.durable_end.0,
+        }
+    }
+}
+
+/// A message under way.
+struct Message {
+    batches: Vec<server_v1::StoredBatch>,
+    used: usize,
+    max_bytes: usize,
+}
+
+impl Message {
+    fn has_room_for(&self, batch: &StoredBatch) -> bool {
+        self.batches.is_empty() || self.used + cost(batch) <= self.max_bytes
+    }
+
+    fn push(
+        &mut self,
+        broker: &Broker,
+        product: &ProductHandle,
+        cursor: &Cursor,
+        batch: StoredBatch,
+    ) -> Result<()> {
+        self.used += cost(&batch);
+        let schema_version = broker.catalogue().schema_of(batch.schema).ok_or_else(|| {
+            Error::new(
+                Reason::Internal,
+                format!(
+                    "a batch of {} at offset {} names an unknown schema; report this",
+                    product.name, batch.base_offset
+                ),
+            )
+        })?;
+        self.batches.push(server_v1::StoredBatch {
+            partition: cursor.partition,
+            base_offset: batch.base_offset.0,
+            count: batch.count,
+            skip: skip(&batch, cursor.next),
+            append_time: Some(proto_time(batch.append_time)),
+            schema_version,
+            offset_deltas: batch.offset_deltas,
+            batch: batch.payload,
+        });
+        Ok(())
+    }
+}
+
+fn cost(batch: &StoredBatch) -> usize {
+    batch.payload.len() + BATCH_OVERHEAD + batch.offset_deltas.len() * DELTA_OVERHEAD
+}
+
+/// How many leading records lie before `from`.
+fn skip(batch: &StoredBatch, from: Offset) -> u32 {
+    let before = from.0.saturating_sub(batch.base_offset.0);
+    if batch.offset_deltas.is_empty() {
+        return before.min(u64::from(batch.count)) as u32;
+    }
+    batch.offset_deltas.partition_point(|delta| u64::from(*delta) < before) as u32
+}
+
+/// The partitions asked for, rising, each once; all if none is named.
+pub(super) fn partitions_of(product: &ProductHandle, asked: &[u32]) -> Result<Vec<u32>> {
+    let count = product.streams.len() as u32;
+    if let Some(unknown) = asked.iter().find(|partition| **partition >= count) {
+        return Err(unknown_partition(product, *unknown));
+    }
+    if asked.is_empty() {
+        return Ok((0..count).collect());
+    }
+    let mut partitions = asked.to_vec();
+    partitions.sort_unstable();
+    partitions.dedup();
+    Ok(partitions)
+}
+
+fn check_positions(
+    product: &ProductHandle,
+    positions: &v1::Positions,
+    cursors: &[Cursor],
+) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for position in &positions.positions {
+        if position.partition as usize >= product.streams.len() {
+            return Err(unknown_partition(product, position.partition));
+        }
+        if !seen.insert(position.partition) {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!("`start.positions` names partition {} twice", position.partition),
+            )
+            .with("field", "start.positions"));
+        }
+        if !cursors.iter().any(|cursor| cursor.partition == position.partition) {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!(
+                    "`start.positions` names partition {}, which is not among `partitions`",
+                    position.partition
+                ),
+            )
+            .with("field", "start.positions"));
+        }
+    }
+    Ok(())
+}
+
+/// The first offset appended at or after a time, or the durable end.
+pub(super) async fn offset_at_time(
+    broker: &Broker,
+    product: &ProductHandle,
+    partition: u32,
+    time: meshlog_storage::Timestamp,
+) -> Result<Offset> {
+    let (sender, receiver) = oneshot::channel();
+    let stream = product.streams[partition as usize];
+    let now = broker.storage().offset_at_time(stream, time, move |result| {
+        // The reader may have gone away.
+        let _gone = sender.send(result);
+    });
+    let result = match now {
+        Some(result) => result,
+        None => receiver.await.unwrap_or_else(|_| Err(no_answer())),
+    };
+    result.map_err(|error| explain(product, partition, None, &error))
+}
+
+fn no_answer() -> StorageError {
+    StorageError::new(ErrorKind::Closed, "storage closed while it was reading; connect again")
+}
+
+fn out_of_range(product: &ProductHandle, partition: u32, offset: Offset, bounds: Bounds) -> Error {
+    let Bounds { start, durable_end } = bounds;
+    Error::new(
+        Reason::OffsetOutOfRange,
+        format!(
+            "offset {offset} of {} partition {partition} is not between {start} and {durable_end}; \
+             start at one of these or in between",
+            product.name
+        ),
+    )
+    .with("product", &product.name)
+    .with("partition", partition)
+    .with("start_offset", start)
+    .with("durable_end", durable_end)
+}
+
+/// What storage says, in the words of the product.
+pub(super) fn explain(
+    product: &ProductHandle,
+    partition: u32,
+    at: Option<Offset>,
+    error: &StorageError,
+) -> Error {
+    match (error.kind(), at) {
+        (ErrorKind::UnknownStream(_), _) => deleted(&product.name),
+        (ErrorKind::OffsetOutOfRange { start, durable_end }, Some(at)) => {
+            let bounds = Bounds { start: *start, durable_end: *durable_end };
+            out_of_range(product, partition, at, bounds)
+        }
+        _ => {
+            let error = Error::from(error.clone());
+            error.with("product", &product.name).with("partition", partition)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use meshlog_storage::Timestamp;
+
+    fn batch(base: u64, count: u32, offset_deltas: Vec<u32>) -> StoredBatch {
+        StoredBatch {
+            stream: StreamId(1),
+            base_offset: Offset(base),
+            count,
+            offset_deltas,
+            append_time: Timestamp(0),
+            broker_time: Timestamp(0),
+            schema: 0,
+            application: 0,
+            producer: None,
+            payload: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn skip_counts_the_records_before_the_position() {
+        assert_eq!(skip(&batch(10, 5, vec![]), Offset(10)), 0);
+        assert_eq!(skip(&batch(10, 5, vec![]), Offset(13)), 3);
+        assert_eq!(skip(&batch(10, 5, vec![]), Offset(9)), 0);
+    }
+
+    #[test]
+    fn skip_counts_records_not_offsets_in_a_compacted_batch() {
+        let compacted = batch(10, 3, vec![0, 4, 9]);
+        assert_eq!(skip(&compacted, Offset(11)), 1);
+        assert_eq!(skip(&compacted, Offset(14)), 1);
+        assert_eq!(skip(&compacted, Offset(15)), 2);
+    }
+}

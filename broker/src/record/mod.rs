@@ -1,0 +1,28 @@
+//! Records: append, read, subscribe.
+//!
+//! ```text
+//! append:    request ─ resolve product ─ room (bytes) ─ walk + validate + cut ─► storage entry ─► ack
+//! read:      cursors (one per partition) ─ fair fill ─► stored batches, the bytes as appended
+//! subscribe: the same cursors, and a wake-up from the committing thread when they reach the end
+//! ```
+
+mod append;
+mod append_stream;
+mod batch;
+mod cursor;
+pub mod limits;
+mod offsets;
+mod partitioner;
+mod read;
+mod split;
+mod subscribe;
+mod waiting;
+mod wakeup;
+mod wire;
+
+pub use append_stream::{AppendOutcome, AppendStream};
+pub use batch::{BatchError, Fault, RecordBatchCodec, RecordView, Records, records};
+pub use partitioner::{murmur2, partition_of};
+pub use subscribe::Subscription;
+pub(crate) use waiting::Waiting;
+pub(crate) use wakeup::Wakeups;

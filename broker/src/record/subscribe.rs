@@ -1,0 +1,170 @@
+//! History, then live, without a gap.
+//!
+//! A subscription is a cursor per partition and nothing else: no task, no queue. It reads when its
+//! consumer asks for the next message, so a slow consumer holds at most one message and the log is
+//! the buffer. At the durable end it sleeps until the committing thread wakes it or a heartbeat is
+//! due; an idle subscription causes no other work.
+
+use std::time::Duration;
+
+use meshlog_proto::{server_v1, v1};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::Cursors;
+use super::read::read_bytes;
+use super::wakeup::Watch;
+use crate::broker::Broker;
+use crate::error::{Error, Result};
+use crate::time::duration_within;
+
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEATS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// Positions listed in the error that ends a subscription at shutdown; more would not fit into
+/// the trailers every client accepts. The last message has them all.
+const MAX_LISTED_POSITIONS: usize = 64;
+
+impl Broker {
+    /// Follows a product from a start position.
+    pub async fn subscribe(&self, request: v1::SubscribeRequest) -> Result<Subscription> {
+        self.refuse_if_closing()?;
+        let heartbeat = duration_within(
+            request.heartbeat_interval.as_ref(),
+            "heartbeat_interval",
+            DEFAULT_HEARTBEAT,
+            HEARTBEATS,
+        )?;
+        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let mut cursors =
+            Cursors::resolve(self, product, &request.partitions, request.start, 0).await?;
+        if request.stop_at_end {
+            cursors.stop_at_end();
+        }
+        let watch = cursors.watch();
+        Ok(Subscription {
+            cursors,
+            watch,
+            heartbeat,
+            max_bytes: read_bytes(request.max_bytes),
+            phase: Phase::Opening,
+            closing: self.closing().clone(),
+            stop: CancellationToken::new(),
+        })
+    }
+}
+
+/// An open subscription. Dropping it ends it.
+#[derive(Debug)]
+pub struct Subscription {
+    cursors: Cursors,
+    watch: Watch,
+    heartbeat: Duration,
+    max_bytes: usize,
+    phase: Phase,
+    closing: CancellationToken,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The resolved positions are to be told.
+    Opening,
+    Following,
+    /// The last positions were told; the error follows.
+    Leaving(Error),
+    Ended,
+}
+
+impl Subscription {
+    /// The same subscription, which also ends, with `SHUTTING_DOWN`, when `stop` is cancelled.
+    #[cfg(feature = "edge")]
+    pub(crate) fn until(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// The next message: first the resolved positions of all partitions, then batches, or a
+    /// heartbeat with all positions when nothing came for the heartbeat interval. `None` at the
+    /// end of a subscription that stops there.
+    ///
+    /// # Errors
+    /// The subscription is over, for instance because the product was deleted, retention overtook
+    /// it or the broker shuts down; nothing follows.
+    pub async fn next(&mut self) -> Option<Result<server_v1::SubscribeResponse>> {
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Opening => {
+                self.phase = Phase::Following;
+                Some(Ok(self.positions()))
+            }
+            Phase::Following => match self.follow().await {
+                Ok(Some(response)) => {
+                    if !matches!(self.phase, Phase::Leaving(_)) {
+                        self.phase = Phase::Following;
+                    }
+                    Some(Ok(response))
+                }
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
+            },
+            Phase::Leaving(error) => Some(Err(error)),
+            Phase::Ended => None,
+        }
+    }
+
+    async fn follow(&mut self) -> Result<Option<server_v1::SubscribeResponse>> {
+        let due = Instant::now() + self.heartbeat;
+        let mut is_due = false;
+        loop {
+            if self.stop.is_cancelled() || self.closing.is_cancelled() {
+                return Ok(Some(self.leave()));
+            }
+            if self.cursors.is_finished() {
+                return Ok(None);
+            }
+            let batches = self.cursors.fill(self.max_bytes).await?;
+            if !batches.is_empty() {
+                return Ok(Some(server_v1::SubscribeResponse {
+                    product_id: self.cursors.product_id(),
+                    batches,
+                    partitions: self.cursors.moved_states(),
+                }));
+            }
+            if is_due {
+                return Ok(Some(self.positions()));
+            }
+            tokio::select! {
+                () = self.watch.advanced() => {}
+                // One more look: a heartbeat must not hide that there is something to tell.
+                () = tokio::time::sleep_until(due) => is_due = true,
+                () = self.stop.cancelled() => {}
+                () = self.closing.cancelled() => {}
+            }
+        }
+    }
+
+    fn positions(&mut self) -> server_v1::SubscribeResponse {
+        server_v1::SubscribeResponse {
+            product_id: self.cursors.product_id(),
+            batches: Vec::new(),
+            partitions: self.cursors.states(),
+        }
+    }
+
+    /// The last message says where to resume; the error after it says why it was the last.
+    fn leave(&mut self) -> server_v1::SubscribeResponse {
+        let last = self.positions();
+        let mut error = Error::shutting_down();
+        if last.partitions.len() <= MAX_LISTED_POSITIONS {
+            let positions: Vec<String> = last
+                .partitions
+                .iter()
+                .map(|state| format!("{}:{}", state.partition, state.next_offset))
+                .collect();
+            error = error.with("resume", positions.join(","));
+        }
+        self.phase = Phase::Leaving(error);
+        last
+    }
+}
