@@ -1,11 +1,14 @@
 //! The broker of Meshlog: data products, their schemas and their records over one log engine.
 //!
-//! Start with [`Broker`].
+//! Start with [`Broker`]. With the cargo feature `edge` (default) it also speaks gRPC, over TCP
+//! with [`edge::serve`] or inside the process with `Broker::local_connector`.
 
 mod broker;
 mod caller;
 pub mod catalogue;
 pub mod config;
+#[cfg(feature = "edge")]
+pub mod edge;
 mod error;
 pub mod record;
 pub mod schema;

@@ -1,0 +1,50 @@
+//! Plain conversions between what the wire carries and what the broker takes.
+
+use meshlog_proto::v1;
+use tonic::metadata::MetadataMap;
+
+use super::status::rpc_status_of;
+use crate::caller::Caller;
+use crate::record::AppendOutcome;
+
+/// Metadata key in which a program names itself.
+const APPLICATION: &str = "meshlog-application";
+
+/// Who makes a call, as it says.
+pub(super) fn caller_of(metadata: &MetadataMap) -> Caller {
+    metadata
+        .get(APPLICATION)
+        .and_then(|name| name.to_str().ok())
+        .map_or_else(Caller::default, Caller::new)
+}
+
+/// One result on a stream of appends.
+pub(super) fn append_result(outcome: AppendOutcome) -> v1::AppendResult {
+    let result = match outcome.result {
+        Ok(response) => v1::append_result::Outcome::Appended(response),
+        Err(error) => v1::append_result::Outcome::Error(rpc_status_of(&error)),
+    };
+    v1::AppendResult { request_id: outcome.request_id, outcome: Some(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Reason};
+
+    #[test]
+    fn a_caller_is_known_by_the_name_it_gives() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(caller_of(&metadata), Caller::default());
+        metadata.insert(APPLICATION, "billing".parse().unwrap());
+        assert_eq!(caller_of(&metadata), Caller::new("billing"));
+    }
+
+    #[test]
+    fn a_failed_append_on_a_stream_keeps_its_request_id() {
+        let result = Err(Error::new(Reason::SequenceGap, "a gap"));
+        let converted = append_result(AppendOutcome { request_id: 9, result });
+        assert_eq!(converted.request_id, 9);
+        assert!(matches!(converted.outcome, Some(v1::append_result::Outcome::Error(_))));
+    }
+}

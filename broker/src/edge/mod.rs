@@ -1,0 +1,24 @@
+//! The gRPC edge: the only place that knows tonic, hyper, http and tower.
+//!
+//! ```text
+//! listener ─ connection (cap, timeouts, HTTP/2 settings) ─ call (panics, foreign errors) ─ services
+//! LocalConnector ──────┘ the same stack over a pipe in memory
+//! ```
+//!
+//! Services are plain adapters of [`crate::Broker`]: a request goes in as it is, an
+//! [`crate::Error`] comes out through `status`.
+
+mod admin;
+mod call;
+mod catalog;
+mod connection;
+mod convert;
+mod local;
+mod record;
+mod schema;
+mod server;
+mod services;
+mod status;
+
+pub use local::LocalConnector;
+pub use server::serve;

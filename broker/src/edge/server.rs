@@ -1,0 +1,99 @@
+//! The accept loop and its end.
+//!
+//! ```text
+//! shutdown ─► health NOT_SERVING ─► no new connections ─► GOAWAY ─► streams tell where to resume
+//!          └─ after the drain deadline: what is left is cut off
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connections;
+use super::services::Services;
+use crate::broker::Broker;
+use crate::error::{Error, Reason, Result};
+
+/// Pause after a failed accept, for instance when file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves a broker on a bound listener until `shutdown` resolves or the broker closes, then drains.
+/// The broker stays open.
+///
+/// # Errors
+/// `ADDRESS_UNAVAILABLE` for an address that other machines can reach: nobody is authenticated
+/// yet, so everybody there could read and write everything.
+pub async fn serve(
+    broker: Broker,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let address = listener.local_addr().map_err(|error| {
+        Error::new(Reason::AddressUnavailable, format!("the listener has no address: {error}"))
+    })?;
+    if !address.ip().is_loopback() {
+        return Err(Error::new(
+            Reason::AddressUnavailable,
+            format!(
+                "{address} can be reached from other machines, and the broker cannot authenticate \
+                 callers yet; listen on 127.0.0.1 or [::1]"
+            ),
+        )
+        .with("address", address));
+    }
+    let config = broker.config().edge.clone();
+    let drain = CancellationToken::new();
+    let services = Services::new(&broker, &drain).await?;
+    let connections = Connections::new(&config, services.routes(), drain.clone());
+    let places = Arc::new(Semaphore::new(config.max_connections as usize));
+    let mut open = JoinSet::new();
+    let closing = broker.closing().clone();
+    let mut shutdown = std::pin::pin!(shutdown);
+    tracing::info!(%address, "listening");
+    loop {
+        tokio::select! {
+            () = shutdown.as_mut() => break,
+            () = closing.cancelled() => break,
+            Some(_) = open.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        tracing::warn!(%peer, limit = config.max_connections,
+                            "too many connections; this one is closed");
+                        continue;
+                    };
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%peer, %error, "a connection vanished at once");
+                        continue;
+                    }
+                    let connections = connections.clone();
+                    let patience = config.first_request_timeout.into();
+                    open.spawn(async move {
+                        connections.serve(stream, Some(patience)).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    services.not_serving().await;
+    drop(listener);
+    drain.cancel();
+    let drained = tokio::time::timeout(config.drain_deadline.into(), async {
+        while open.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!(connections = open.len(), "still open at the drain deadline; cut off");
+        open.shutdown().await;
+    }
+    tracing::info!(%address, "drained");
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! All services of the port: ours, health and reflection.
+
+use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
+use meshlog_proto::v1::admin_service_server::AdminServiceServer;
+use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
+use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::admin::Admin;
+use super::catalog::Catalog;
+use super::record::Records;
+use super::schema::Schemas;
+use crate::broker::Broker;
+use crate::error::{Error, Reason, Result};
+use crate::record::limits::MAX_REQUEST_BYTES;
+
+/// Room for the frame around a request of the largest size, and for a request that is a little too
+/// large to be refused with the product's name instead of being cut off.
+const DECODE_SLACK: usize = 64 << 10;
+
+/// Every service of one server.
+pub(super) struct Services {
+    routes: Routes,
+    health: HealthReporter,
+}
+
+/// What health is told about; the empty name is the whole server.
+const NAMES: [&str; 5] = [
+    "",
+    <RecordServiceServer<Records> as NamedService>::NAME,
+    <CatalogServiceServer<Catalog> as NamedService>::NAME,
+    <SchemaServiceServer<Schemas> as NamedService>::NAME,
+    <AdminServiceServer<Admin> as NamedService>::NAME,
+];
+
+impl Services {
+    /// Of this broker; streams end when `drain` is cancelled.
+    pub(super) async fn new(broker: &Broker, drain: &CancellationToken) -> Result<Self> {
+        let records = Records::new(broker.clone(), drain.clone());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let routes = Routes::new(
+            RecordServiceServer::new(records)
+                .max_decoding_message_size(MAX_REQUEST_BYTES + DECODE_SLACK),
+        )
+        .add_service(CatalogServiceServer::new(Catalog::new(broker.clone())))
+        .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
+        .add_service(AdminServiceServer::new(Admin::new(broker.clone())))
+        .add_service(health_service)
+        // Many tools still ask for the older of the two.
+        .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
+        .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?)
+        .prepare();
+        let services = Self { routes, health };
+        services.tell(ServingStatus::Serving).await;
+        Ok(services)
+    }
+
+    /// Routes calls to the services.
+    pub(super) fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// From now on health checks say that this server takes no new work.
+    pub(super) async fn not_serving(&self) {
+        self.tell(ServingStatus::NotServing).await;
+    }
+
+    async fn tell(&self, status: ServingStatus) {
+        for name in NAMES {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(meshlog_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn undescribed(error: &tonic_reflection::server::Error) -> Error {
+    Error::new(Reason::Internal, format!("the services cannot be described: {error}"))
+}
