@@ -1,1 +1,21 @@
-//! Placeholder.
+//! What the tests share: a broker behind a real gRPC port, and builders for what they put into it.
+//!
+//! ```no_run
+//! # async fn run() {
+//! use meshlog_tests::{TestBroker, append, product};
+//!
+//! let broker = TestBroker::start().await;
+//! broker.create(product("ops.flights").owner("ops").partitions(4)).await;
+//! broker.records().append(append("ops.flights").value("{}")).await.unwrap();
+//! # }
+//! ```
+
+mod broker;
+mod failure;
+mod product;
+mod record;
+
+pub use broker::TestBroker;
+pub use failure::{Failure, failure};
+pub use product::{ProductBuilder, product};
+pub use record::{AppendBuilder, append, positions, read, subscribe, values};

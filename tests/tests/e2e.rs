@@ -1,0 +1,30 @@
+//! The broker from outside: every test talks gRPC to it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
+#[path = "e2e/append.rs"]
+mod append;
+#[path = "e2e/append_stream.rs"]
+mod append_stream;
+#[path = "e2e/drain.rs"]
+mod drain;
+#[path = "e2e/errors.rs"]
+mod errors;
+#[path = "e2e/health.rs"]
+mod health;
+#[path = "e2e/idempotence.rs"]
+mod idempotence;
+#[path = "e2e/limits.rs"]
+mod limits;
+#[path = "e2e/local.rs"]
+mod local;
+#[path = "e2e/offsets.rs"]
+mod offsets;
+#[path = "e2e/read.rs"]
+mod read;
+#[path = "e2e/reflection.rs"]
+mod reflection;
+#[path = "e2e/schema.rs"]
+mod schema;
+#[path = "e2e/subscribe.rs"]
+mod subscribe;

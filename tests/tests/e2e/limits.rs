@@ -1,0 +1,113 @@
+use meshlog_proto::v1;
+use meshlog_tests::{TestBroker, append, failure, product};
+use tonic::Code;
+
+#[tokio::test]
+async fn an_oversized_record_is_refused_by_its_index() {
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.a")).await;
+    let request = append("ops.a").value("fine").value(vec![0; (1 << 20) + 1]);
+    let refused = failure(&broker.records().append(request).await.unwrap_err());
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "TOO_LARGE"));
+    assert_eq!(refused.metadata["record"], "1");
+    assert_eq!(refused.metadata["limit"], "1048576");
+    assert_eq!(refused.applied, "no");
+}
+
+#[tokio::test]
+async fn an_oversized_request_is_refused_with_the_limit_however_large_it_is() {
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.a")).await;
+    for megabytes in [4, 5, 20] {
+        let records = (0..megabytes * 2 + 1)
+            .fold(append("ops.a"), |request, _| request.value(vec![0; (1 << 19) - 100]));
+        let refused = broker.records().append(records).await.unwrap_err();
+        let refused = failure(&refused);
+        assert_eq!(refused.reason, "TOO_LARGE", "{megabytes} MiB");
+        assert_eq!(refused.code, Code::InvalidArgument);
+        assert!(refused.metadata["limit"].parse::<u32>().unwrap() <= 4 << 20);
+    }
+    broker.records().append(append("ops.a").value("alive")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_oversized_request_on_a_stream_ends_the_stream_with_the_limit() {
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.a")).await;
+    let huge = (0..10).fold(append("ops.a"), |request, _| request.value(vec![0; 1_000_000]));
+    let requests = vec![append("ops.a").value("fine").numbered(1), huge.numbered(2)];
+    let mut results =
+        broker.records().append_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let first = results.message().await.unwrap().unwrap();
+    assert_eq!(first.results.len(), 1);
+    let ended = results.message().await.unwrap_err();
+    assert_eq!(failure(&ended).reason, "TOO_LARGE");
+}
+
+#[tokio::test]
+async fn an_empty_or_missing_batch_is_refused() {
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.a")).await;
+    let empty = append("ops.a");
+    let missing = v1::AppendRequest { batch: None, ..append("ops.a").request() };
+    for request in [empty.request(), missing] {
+        let refused = broker.records().append(request).await.unwrap_err();
+        assert_eq!(failure(&refused).reason, "BATCH_MALFORMED");
+    }
+}
+
+#[tokio::test]
+async fn the_server_tells_its_limits() {
+    let broker = TestBroker::start().await;
+    let info = broker.admin().get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+    let info = info.into_inner();
+    assert_eq!(info.api_version, "v1");
+    let limits = info.limits.unwrap();
+    assert_eq!(limits.max_request_bytes, 4 << 20);
+    assert_eq!(limits.max_record_bytes, 1 << 20);
+    assert_eq!(limits.max_batch_records, 10_000);
+    assert!(info.storage.unwrap().in_memory);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_are_closed_and_the_others_go_on() {
+    let mut config = meshlog_broker::Config::default();
+    config.edge.max_connections = 2;
+    let broker = TestBroker::start_with(config).await;
+    let ask = |channel| async move {
+        let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+        admin.get_server_info(v1::GetServerInfoRequest {}).await
+    };
+    let (one, two) = (broker.connect(), broker.connect());
+    ask(one.clone()).await.unwrap();
+    ask(two.clone()).await.unwrap();
+    assert!(ask(broker.connect()).await.is_err(), "the third has no place");
+    ask(one.clone()).await.unwrap();
+    drop(two);
+    // The place of the second comes back once its connection is closed.
+    for attempt in 0.. {
+        if ask(broker.connect()).await.is_ok() {
+            break;
+        }
+        assert!(attempt < 500, "the place never came back");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_is_closed() {
+    use tokio::io::AsyncReadExt as _;
+    let mut config = meshlog_broker::Config::default();
+    config.edge.first_request_timeout = "300ms".parse().unwrap();
+    let broker = TestBroker::start_with(config).await;
+    let mut silent = tokio::net::TcpStream::connect(broker.address()).await.unwrap();
+    let mut bytes = Vec::new();
+    let closed =
+        tokio::time::timeout(std::time::Duration::from_secs(10), silent.read_to_end(&mut bytes));
+    assert!(closed.await.is_ok(), "the server closes it");
+    let mut admin = broker.admin();
+    admin.get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    let again = admin.get_server_info(v1::GetServerInfoRequest {}).await;
+    again.expect("a connection that was used stays open");
+}
