@@ -238,7 +238,7 @@ async fn a_dropped_producer_finishes_in_the_background_and_a_closed_one_takes_no
 async fn cuts_at_any_byte_lose_nothing_repeat_nothing_and_keep_the_order() {
     const CUTS: u64 = 60;
     let broker = Broker::start().await;
-    let proxy = CuttingProxy::start(broker.address, 7, CUTS, 60_000).await;
+    let proxy = CuttingProxy::start(broker.address, 7, CUTS, 400_000).await;
     // The first connection of a client is for single calls, and may be cut while it is made.
     let client = loop {
         if let Ok(client) = Client::connect(proxy.address.to_string()).await {
