@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use meshlog_storage::Applied;
+use meshlog_storage::ErrorKind;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
@@ -108,6 +109,16 @@ pub struct Error {
     message: String,
     applied: Applied,
     metadata: BTreeMap<&'static str, String>,
+    violations: Vec<Violation>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field in the request, for instance `product.owner` or `batch.records[3].value`.
+    pub field: String,
+    /// What is wrong with it, for a person.
+    pub description: String,
 }
 
 /// The result of a broker call.
@@ -116,13 +127,30 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error after which nothing was applied.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), applied: Applied::No, metadata: BTreeMap::new() }
+        Self {
+            reason,
+            message: message.into(),
+            applied: Applied::No,
+            metadata: BTreeMap::new(),
+            violations: Vec::new(),
+        }
     }
 
     /// The same error with one more fact for programs.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         self.metadata.insert(key, value.to_string());
+        self
+    }
+
+    /// The same error with one more thing that is wrong with the request.
+    #[must_use]
+    pub fn with_violation(
+        mut self,
+        field: impl Into<String>,
+        description: impl Into<String>,
+    ) -> Self {
+        self.violations.push(Violation { field: field.into(), description: description.into() });
         self
     }
 
@@ -149,6 +177,47 @@ impl Error {
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<&'static str, String> {
         &self.metadata
+    }
+
+    /// What is wrong with the request, field by field, if that is known.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+}
+
+impl From<meshlog_storage::Error> for Error {
+    /// The engine's words, under the broker's reason; the caller adds which product it was.
+    fn from(error: meshlog_storage::Error) -> Self {
+        let reason = match error.kind() {
+            ErrorKind::UnknownStream(_) => Reason::ProductNotFound,
+            ErrorKind::OffsetOutOfRange { .. } => Reason::OffsetOutOfRange,
+            ErrorKind::OffsetMismatch { .. } => Reason::OffsetMismatch,
+            ErrorKind::ProducerUnknown => Reason::ProducerUnknown,
+            ErrorKind::SequenceGap { .. } => Reason::SequenceGap,
+            ErrorKind::SequenceTooOld => Reason::SequenceTooOld,
+            ErrorKind::ProducerFenced { .. } => Reason::ProducerFenced,
+            ErrorKind::TooLarge => Reason::TooLarge,
+            ErrorKind::DiskFull => Reason::DiskFull,
+            ErrorKind::JournalFailed => Reason::JournalFailed,
+            ErrorKind::Corrupt { .. } => Reason::DataLoss,
+            ErrorKind::Locked | ErrorKind::Format => Reason::DirectoryUnavailable,
+            ErrorKind::Io => Reason::Internal,
+            ErrorKind::Closed => Reason::ShuttingDown,
+        };
+        let broker = Self::new(reason, error.to_string()).with_applied(error.applied());
+        match error.kind() {
+            ErrorKind::OffsetOutOfRange { start, durable_end } => {
+                broker.with("start_offset", start).with("durable_end", durable_end)
+            }
+            ErrorKind::OffsetMismatch { next_offset, .. } => {
+                broker.with("next_offset", next_offset)
+            }
+            ErrorKind::SequenceGap { expected } => broker.with("expected_sequence", expected),
+            ErrorKind::ProducerFenced { epoch } => broker.with("epoch", epoch),
+            ErrorKind::Corrupt { next_readable } => broker.with("next_readable", next_readable),
+            _ => broker,
+        }
     }
 }
 

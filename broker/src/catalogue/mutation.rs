@@ -1,0 +1,176 @@
+//! A change of the catalogue on its way into the journal.
+//!
+//! ```text
+//! begin ─ the gate is closed to other changes ─ validate against the view ─ collect controls
+//! commit ─ one entry ─► journal ─► (durable) view changes ─► gate opens ─► the caller is answered
+//! ```
+//!
+//! Readers never wait for the gate. The view changes in the callback of the append, not in the
+//! caller's future: a caller that goes away leaves no durable change unseen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meshlog_storage::{Control, Entry, StreamId};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::Catalogue;
+use super::stored::{Counters, Key, StoredSchema};
+use super::view::state_keys;
+use crate::error::{Error, Reason, Result};
+use crate::schema::{Fingerprint, Schema};
+
+/// One change, holding the gate.
+pub(super) struct Mutation<'a> {
+    catalogue: &'a Catalogue,
+    gate: OwnedMutexGuard<()>,
+    counters: Counters,
+    controls: Vec<Control>,
+    schemas: Vec<Fingerprint>,
+}
+
+impl Catalogue {
+    /// Waits until no other change is under way.
+    pub(super) async fn begin(&self) -> Mutation<'_> {
+        let gate = Arc::clone(&self.inner.gate).lock_owned().await;
+        let counters = self.inner.view.read().counters;
+        Mutation { catalogue: self, gate, counters, controls: Vec::new(), schemas: Vec::new() }
+    }
+}
+
+impl Mutation<'_> {
+    /// The etag of everything that this change touches.
+    pub(super) fn etag(&self) -> String {
+        format!("{:x}", self.counters.changes + 1)
+    }
+
+    pub(super) fn next_product_number(&mut self) -> u64 {
+        self.counters.products += 1;
+        self.counters.products
+    }
+
+    pub(super) fn next_storage_id(&mut self) -> Result<u32> {
+        let next = self.counters.schema_versions.checked_add(1).ok_or_else(|| {
+            Error::new(Reason::Internal, "all numbers for schema versions are used up")
+        })?;
+        self.counters.schema_versions = next;
+        Ok(next)
+    }
+
+    pub(super) fn create_stream(&mut self) -> StreamId {
+        let stream = self.catalogue.inner.storage.allocate_stream();
+        self.controls.push(Control::CreateStream(stream));
+        stream
+    }
+
+    pub(super) fn delete_stream(&mut self, stream: StreamId) {
+        self.controls.push(Control::DeleteStream(stream));
+    }
+
+    pub(super) fn set(&mut self, key: Key<'_>, value: &impl prost::Message) {
+        let value = Some(Bytes::from(value.encode_to_vec()));
+        self.controls.push(Control::SetState { key: key.bytes(), value });
+    }
+
+    pub(super) fn remove(&mut self, key: Key<'_>) {
+        self.controls.push(Control::SetState { key: key.bytes(), value: None });
+    }
+
+    /// Stores a schema unless it is stored already; gives its digest.
+    pub(super) fn store_schema(&mut self, schema: &Schema) -> Bytes {
+        let digest = schema.digest();
+        let known = self.catalogue.inner.view.read().schema(&digest).is_some();
+        if !known && !self.schemas.contains(&digest) {
+            self.schemas.push(digest);
+            let stored = StoredSchema {
+                fingerprint: Bytes::copy_from_slice(schema.fingerprint().as_bytes()),
+                source: schema.encoded().clone(),
+            };
+            self.set(Key::Schema(&digest.to_string()), &stored);
+        }
+        Bytes::copy_from_slice(digest.as_bytes())
+    }
+
+    /// Makes the change durable, then visible.
+    ///
+    /// # Errors
+    /// Those of the engine; then nothing has changed, unless the error says that it is not known.
+    pub(super) async fn commit(self) -> Result<()> {
+        self.commit_with(Entry::default()).await
+    }
+
+    /// As [`Mutation::commit`], together with what the entry holds already.
+    async fn commit_with(mut self, mut entry: Entry) -> Result<()> {
+        self.counters.changes += 1;
+        let counters = self.counters;
+        self.set(Key::Counters, &counters);
+        let view = Arc::clone(&self.catalogue.inner.view);
+        let changes = view.read().decode(state_keys(&self.controls))?;
+        let (answer, answered) = oneshot::channel();
+        entry.controls.append(&mut self.controls);
+        let gate = self.gate;
+        self.catalogue.inner.storage.append(entry, move |result| {
+            if result.is_ok() {
+                view.write().apply(changes);
+            }
+            drop(gate);
+            drop(answer.send(result));
+        });
+        match answered.await {
+            Ok(result) => result.map(drop).map_err(Error::from),
+            Err(_) => Err(Error::new(Reason::ShuttingDown, "the broker is shutting down")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshlog_proto::v1;
+    use meshlog_storage::{Applied, Batch};
+
+    use super::super::tests::{catalogue, team};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_append_leaves_everything_as_it_was() {
+        let (storage, catalogue) = catalogue();
+        catalogue.create_team(&Default::default(), team("ops")).await.unwrap();
+        let before = storage.state();
+
+        let mut mutation = catalogue.begin().await;
+        let late = v1::Team { name: "late".to_owned(), ..Default::default() };
+        mutation.set(Key::Team("late"), &late);
+        mutation.next_product_number();
+        let refused = Batch {
+            stream: StreamId(u64::MAX),
+            payload: Vec::new(),
+            count: 1,
+            schema: 0,
+            application: 0,
+            expected_offset: None,
+        };
+        let entry = Entry { batches: vec![refused], ..Entry::default() };
+        let error = mutation.commit_with(entry).await.unwrap_err();
+        assert_eq!(error.applied(), Applied::No);
+
+        assert_eq!(storage.state(), before);
+        let counters = catalogue.inner.view.read().counters;
+        assert_eq!(counters, Counters { products: 0, schema_versions: 0, changes: 1 });
+        let get = v1::GetTeamRequest { name: "late".to_owned() };
+        assert_eq!(catalogue.get_team(get).unwrap_err().reason(), Reason::TeamNotFound);
+        catalogue.create_team(&Default::default(), team("late")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_under_way_keeps_nobody_from_reading() {
+        let (_, catalogue) = catalogue();
+        catalogue.create_team(&Default::default(), team("ops")).await.unwrap();
+        let under_way = catalogue.begin().await;
+        let get = v1::GetTeamRequest { name: "ops".to_owned() };
+        catalogue.get_team(get).unwrap();
+        assert_eq!(catalogue.resolve("a.b", "").unwrap_err().reason(), Reason::ProductNotFound);
+        assert_eq!(catalogue.application_id("reader").await.unwrap(), 1);
+        drop(under_way);
+        catalogue.create_team(&Default::default(), team("next")).await.unwrap();
+    }
+}

@@ -1,0 +1,58 @@
+//! Pages of a list by name.
+
+use std::fmt::Write as _;
+
+use super::invalid;
+use crate::error::Result;
+
+const DEFAULT_SIZE: u32 = 100;
+const MAX_SIZE: u32 = 1000;
+
+/// Which page is asked for.
+pub(super) struct Page {
+    /// How many names at most.
+    pub(super) size: usize,
+    /// Begin behind this name; empty: at the first.
+    pub(super) after: String,
+    /// What is listed; a token of one list does not fit another.
+    list: String,
+}
+
+impl Page {
+    /// `list` is what is listed and how it is filtered.
+    pub(super) fn asked(list: &str, page_size: u32, page_token: &str) -> Result<Self> {
+        let size = if page_size == 0 { DEFAULT_SIZE } else { page_size.min(MAX_SIZE) } as usize;
+        let after = match page_token {
+            "" => String::new(),
+            token => last_name(list, token).ok_or_else(|| {
+                invalid("page_token", "it is not from the last response to the same request")
+            })?,
+        };
+        Ok(Self { size, after, list: list.to_owned() })
+    }
+
+    /// Cuts names that were taken with one more than the size; gives the token of the next page.
+    pub(super) fn cut<T>(&self, items: &mut Vec<T>, name: impl Fn(&T) -> &str) -> String {
+        if items.len() <= self.size {
+            return String::new();
+        }
+        items.truncate(self.size);
+        let last = items.last().map(name).unwrap_or_default();
+        let text = format!("{}\n{last}", self.list);
+        text.bytes().fold(String::new(), |mut token, byte| {
+            let _ = write!(token, "{byte:02x}");
+            token
+        })
+    }
+}
+
+fn last_name(list: &str, token: &str) -> Option<String> {
+    if !token.is_ascii() || !token.len().is_multiple_of(2) {
+        return None;
+    }
+    let digits = (0..token.len()).step_by(2).map(|at| &token[at..at + 2]);
+    let bytes = digits.map(|two| u8::from_str_radix(two, 16).ok()).collect::<Option<Vec<u8>>>()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (own, name) = text.rsplit_once('\n')?;
+    (own == list).then(|| name.to_owned())
+}

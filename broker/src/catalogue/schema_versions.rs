@@ -1,0 +1,158 @@
+//! Schema versions of products.
+
+use std::sync::Arc;
+
+use meshlog_proto::v1;
+
+use super::create::check_key_rule;
+use super::product::Version;
+use super::stored::{Key, StoredVersion};
+use super::{Catalogue, check_etag, now, settings};
+use crate::Caller;
+use crate::error::{Error, Reason, Result};
+use crate::schema::{Field, Schema};
+
+/// Most schema versions of one product.
+const MAX_VERSIONS: usize = 1000;
+
+impl Catalogue {
+    /// Adds a version, which becomes the current one; the current schemas again give the current
+    /// version. Every product is a draft, so any schema may follow any other.
+    ///
+    /// # Errors
+    /// `PRODUCT_NOT_FOUND`, `FIELD_MISSING`, `SCHEMA_MALFORMED`, `ETAG_MISMATCH`,
+    /// `INVALID_ARGUMENT` if the key rule or the settings cannot be kept with it.
+    pub async fn add_schema_version(
+        &self,
+        caller: &Caller,
+        request: v1::AddSchemaVersionRequest,
+    ) -> Result<v1::AddSchemaVersionResponse> {
+        self.resolve(&request.product, "")?;
+        let value_source = request.value_schema.ok_or_else(|| {
+            let what = "the schema is missing";
+            Error::new(Reason::FieldMissing, what)
+                .with("field", "value_schema")
+                .with_violation("value_schema", what)
+        })?;
+        let parse = |source: &v1::SchemaSource, field: &'static str| {
+            Schema::parse(source).map(Arc::new).map_err(|malformed| malformed.in_field(field))
+        };
+        let value = parse(&value_source, "value_schema")?;
+        let key = request.key_schema.map(|source| parse(&source, "key_schema")).transpose()?;
+
+        let mut mutation = self.begin().await;
+        let handle = self.resolve(&request.product, "")?;
+        let mut stored = handle.stored()?;
+        let mut product = stored.product.take().unwrap_or_default();
+        check_etag(&format!("the product `{}`", request.product), &request.etag, &product.etag)?;
+        let current = handle.current();
+        let same_key = match (&key, &current.key) {
+            (Some(new), Some(old)) => new.says_the_same(old),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        if same_key && value.says_the_same(&current.value) {
+            let last = stored.versions.last().cloned().unwrap_or_default();
+            return Ok(v1::AddSchemaVersionResponse {
+                schema_version: Some(message(current, last)?),
+            });
+        }
+        let key = key.or_else(|| current.key.clone());
+        settings::resolve(product.settings.as_ref(), value.format())?;
+        if let Some(rule) = handle.key_rule() {
+            check_key_rule(rule, &value)?;
+        }
+        if stored.versions.len() >= MAX_VERSIONS {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!(
+                    "the product `{}` has {MAX_VERSIONS} schema versions, the most there can be; \
+                     create a successor product",
+                    request.product
+                ),
+            )
+            .with("product", request.product));
+        }
+        let number = current.number + 1;
+        let version = StoredVersion {
+            version: number,
+            storage_id: mutation.next_storage_id()?,
+            value: mutation.store_schema(&value),
+            key: key.as_ref().map(|key| mutation.store_schema(key)).unwrap_or_default(),
+            create_time: Some(now()),
+            created_by: caller.principal(),
+        };
+        if request.validate_only {
+            let answer = parts(number, &value, key.as_deref(), StoredVersion::default())?;
+            return Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) });
+        }
+        let answer = parts(number, &value, key.as_deref(), version.clone())?;
+        product.update_time = version.create_time;
+        product.updated_by.clone_from(&version.created_by);
+        product.etag = mutation.etag();
+        stored.product = Some(product);
+        stored.versions.push(version);
+        mutation.set(Key::Product(&handle.id), &stored);
+        mutation.commit().await?;
+        Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) })
+    }
+
+    /// One version; 0 is the current one.
+    ///
+    /// # Errors
+    /// `PRODUCT_NOT_FOUND`, `SCHEMA_VERSION_UNKNOWN`.
+    pub fn get_schema_version(
+        &self,
+        request: v1::GetSchemaVersionRequest,
+    ) -> Result<v1::GetSchemaVersionResponse> {
+        let handle = self.resolve(&request.product, "")?;
+        let version = match request.version {
+            0 => handle.current(),
+            number => handle.version(number)?,
+        };
+        let mut stored = handle.stored()?.versions;
+        let stored = stored.swap_remove(version.number as usize - 1);
+        Ok(v1::GetSchemaVersionResponse { schema_version: Some(message(version, stored)?) })
+    }
+
+    /// All versions, oldest first.
+    ///
+    /// # Errors
+    /// `PRODUCT_NOT_FOUND`.
+    pub fn list_schema_versions(
+        &self,
+        request: v1::ListSchemaVersionsRequest,
+    ) -> Result<v1::ListSchemaVersionsResponse> {
+        let handle = self.resolve(&request.product, "")?;
+        let stored = handle.stored()?.versions;
+        let versions = handle.versions().iter().zip(stored);
+        let schema_versions = versions.map(|(version, stored)| message(version, stored));
+        Ok(v1::ListSchemaVersionsResponse {
+            schema_versions: schema_versions.collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn message(version: &Version, stored: StoredVersion) -> Result<v1::SchemaVersion> {
+    parts(version.number, &version.value, version.key.as_deref(), stored)
+}
+
+fn parts(
+    number: u32,
+    value: &Schema,
+    key: Option<&Schema>,
+    stored: StoredVersion,
+) -> Result<v1::SchemaVersion> {
+    let fields: Vec<Field> =
+        value.fields().map_err(|malformed| malformed.in_field("value_schema"))?;
+    Ok(v1::SchemaVersion {
+        version: number,
+        value: Some(value.source()),
+        value_fingerprint: value.fingerprint().to_string(),
+        key: key.map(Schema::source),
+        key_fingerprint: key.map(|key| key.fingerprint().to_string()).unwrap_or_default(),
+        fields: fields.into_iter().map(v1::SchemaField::from).collect(),
+        create_time: stored.create_time,
+        created_by: stored.created_by,
+    })
+}

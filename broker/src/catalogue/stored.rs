@@ -1,0 +1,137 @@
+//! The catalogue's part of the storage state: keys, and what stands under them. `FORMAT.md`
+//! describes it; the golden bytes in the tests pin it.
+
+use bytes::Bytes;
+use meshlog_proto::v1;
+
+use crate::error::{Error, Reason, Result};
+use crate::schema::Fingerprint;
+
+/// A key of the storage state that belongs to the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    /// `counter/catalogue`
+    Counters,
+    /// `team/<name>`
+    Team(&'a str),
+    /// `domain/<name>`
+    Domain(&'a str),
+    /// `schema/<digest>`
+    Schema(&'a str),
+    /// `product/<id>`
+    Product(&'a str),
+    /// `application/<number>`
+    Application(u32),
+}
+
+impl<'a> Key<'a> {
+    /// `None` for keys of other parts of the broker.
+    pub(super) fn parse(key: &'a [u8]) -> Option<Self> {
+        let (kind, name) = std::str::from_utf8(key).ok()?.split_once('/')?;
+        match kind {
+            "counter" if name == "catalogue" => Some(Self::Counters),
+            "team" => Some(Self::Team(name)),
+            "domain" => Some(Self::Domain(name)),
+            "schema" => Some(Self::Schema(name)),
+            "product" => Some(Self::Product(name)),
+            "application" => name.parse().ok().map(Self::Application),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bytes(self) -> Bytes {
+        Bytes::from(match self {
+            Self::Counters => "counter/catalogue".to_owned(),
+            Self::Team(name) => format!("team/{name}"),
+            Self::Domain(name) => format!("domain/{name}"),
+            Self::Schema(digest) => format!("schema/{digest}"),
+            Self::Product(id) => format!("product/{id}"),
+            Self::Application(number) => format!("application/{number}"),
+        })
+    }
+}
+
+/// Numbers that are never given twice, also not after what they named is gone.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct Counters {
+    /// Products created so far.
+    #[prost(uint64, tag = "1")]
+    pub(super) products: u64,
+    /// Schema versions added so far; the number of one is the schema id in stored frames.
+    #[prost(uint32, tag = "2")]
+    pub(super) schema_versions: u32,
+    /// Changes so far; in hexadecimal the number of one is an etag.
+    #[prost(uint64, tag = "3")]
+    pub(super) changes: u64,
+}
+
+/// A schema text, once, however many products use it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct StoredSchema {
+    /// Of the canonical form, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) fingerprint: Bytes,
+    /// `meshlog.v1.SchemaSource`, encoded. Its digest is the key.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) source: Bytes,
+}
+
+/// A product.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct StoredProduct {
+    /// Without what is worked out when it is read: schema_version, effective_settings, contacts.
+    #[prost(message, optional, tag = "1")]
+    pub(super) product: Option<v1::Product>,
+    /// From [`Counters::products`].
+    #[prost(uint64, tag = "2")]
+    pub(super) number: u64,
+    /// The stream of each partition.
+    #[prost(uint64, repeated, tag = "3")]
+    pub(super) streams: Vec<u64>,
+    /// Oldest first, without gaps.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) versions: Vec<StoredVersion>,
+}
+
+/// One schema version of a product.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct StoredVersion {
+    /// 1, 2, 3 and so on.
+    #[prost(uint32, tag = "1")]
+    pub(super) version: u32,
+    /// From [`Counters::schema_versions`].
+    #[prost(uint32, tag = "2")]
+    pub(super) storage_id: u32,
+    /// Digest of the value schema, 32 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) value: Bytes,
+    /// Digest of the key schema, 32 bytes; empty: none.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) key: Bytes,
+    /// When it was added.
+    #[prost(message, optional, tag = "5")]
+    pub(super) create_time: Option<prost_types::Timestamp>,
+    /// Who added it.
+    #[prost(string, tag = "6")]
+    pub(super) created_by: String,
+}
+
+/// The value under a key, decoded.
+pub(super) fn decode<M: prost::Message + Default>(key: Key<'_>, value: Bytes) -> Result<M> {
+    M::decode(value).map_err(|error| unreadable(key, &error.to_string()))
+}
+
+/// 32 bytes that name a schema.
+pub(super) fn digest(key: Key<'_>, bytes: &[u8]) -> Result<Fingerprint> {
+    Fingerprint::from_bytes(bytes).ok_or_else(|| unreadable(key, "a digest has the wrong length"))
+}
+
+/// A value that this version of the broker cannot have written.
+pub(super) fn unreadable(key: Key<'_>, what: &str) -> Error {
+    let key = String::from_utf8_lossy(&key.bytes()).into_owned();
+    Error::new(
+        Reason::DataLoss,
+        format!("the catalogue entry `{key}` cannot be read: {what}; restore it from a backup"),
+    )
+    .with("key", key)
+}

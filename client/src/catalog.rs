@@ -1,0 +1,279 @@
+//! Products, schemas, domains and teams; facts about the broker; single reads and appends.
+
+use std::time::{Duration, SystemTime};
+
+use meshlog_proto::{server_v1, v1};
+
+use crate::{
+    BatchAck, ConsumedBatch, Durability, EncodedBatch, Error, Result, StartAt,
+    error::{Code, reason},
+    time,
+    transport::Connection,
+};
+
+/// Typed calls to the catalogue, schema and admin services and the single calls of the record
+/// service. Messages are those of the contract ([`crate::proto`]). Every change is durable before
+/// it is answered.
+///
+/// Errors are the broker's, as `docs/errors.md` lists them, or `CONNECTION_LOST`.
+#[derive(Clone)]
+pub struct Catalog {
+    connection: Connection,
+}
+
+/// How [`Catalog::read_once`] reads.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Where to start. Default: the first readable record.
+    pub start: StartAt,
+    /// Which partitions; empty: all.
+    pub partitions: Vec<u32>,
+    /// Upper bound on what is returned, in bytes; at least one batch is. 0: 1 MiB.
+    pub max_bytes: u32,
+    /// How long to wait at the durable end. At most 60 s.
+    pub max_wait: Duration,
+    /// If not empty, the id the product must have.
+    pub product_id: String,
+}
+
+/// What one read returned.
+#[derive(Clone, Debug)]
+pub struct ReadResult {
+    /// The product's id.
+    pub product_id: String,
+    /// In order within each partition.
+    pub batches: Vec<ConsumedBatch>,
+    /// One per partition asked for.
+    pub partitions: Vec<v1::PartitionState>,
+}
+
+impl ReadResult {
+    /// Where the next read starts.
+    #[must_use]
+    pub fn next(&self) -> StartAt {
+        let next = |state: &v1::PartitionState| (state.partition, state.next_offset);
+        StartAt::Positions(self.partitions.iter().map(next).collect())
+    }
+}
+
+/// Calls that take a request of the contract and answer one message of its response.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $method:ident($request:ident) -> $answer:ident: $message:ident;)*) => {
+        impl Catalog {
+            $($(#[$doc])*
+            ///
+            /// # Errors
+            /// As the broker says.
+            pub async fn $method(&self, request: v1::$request) -> Result<v1::$message> {
+                let response = self.connection.$method(request).await?;
+                response.$answer.ok_or_else(|| absent(stringify!($answer)))
+            })*
+        }
+    };
+}
+
+calls! {
+    /// Creates a product and, if the request says so, its domain and team, in one step.
+    create_product(CreateProductRequest) -> product: Product;
+    /// Changes the fields of a product that the mask names.
+    update_product(UpdateProductRequest) -> product: Product;
+    /// Creates a domain owned by an existing team.
+    create_domain(CreateDomainRequest) -> domain: Domain;
+    /// Creates a team with at least one contact.
+    create_team(CreateTeamRequest) -> team: Team;
+    /// Adds a schema version to a product; it becomes the current one.
+    add_schema_version(AddSchemaVersionRequest) -> schema_version: SchemaVersion;
+}
+
+/// Calls that name one thing.
+macro_rules! lookups {
+    ($($(#[$doc:meta])* $method:ident($request:ident) -> $answer:ident: $message:ident;)*) => {
+        impl Catalog {
+            $($(#[$doc])*
+            ///
+            /// # Errors
+            /// As the broker says.
+            pub async fn $method(&self, name: impl Into<String>) -> Result<v1::$message> {
+                let request = v1::$request { name: name.into() };
+                let response = self.connection.$method(request).await?;
+                response.$answer.ok_or_else(|| absent(stringify!($answer)))
+            })*
+        }
+    };
+}
+
+lookups! {
+    /// One product, by `<domain>.<name>`.
+    get_product(GetProductRequest) -> product: Product;
+    /// One domain.
+    get_domain(GetDomainRequest) -> domain: Domain;
+    /// One team.
+    get_team(GetTeamRequest) -> team: Team;
+}
+
+/// Calls that list everything, page after page.
+macro_rules! lists {
+    ($($(#[$doc:meta])* $method:ident($request:ident $(, $field:ident)?) -> $answer:ident: $message:ident;)*) => {
+        impl Catalog {
+            $($(#[$doc])*
+            ///
+            /// # Errors
+            /// As the broker says.
+            pub async fn $method(&self $(, $field: impl Into<String>)?) -> Result<Vec<v1::$message>> {
+                let mut request = v1::$request {
+                    page_size: PAGE,
+                    $($field: $field.into(),)?
+                    ..v1::$request::default()
+                };
+                let mut all = Vec::new();
+                loop {
+                    let page = self.connection.$method(request.clone()).await?;
+                    all.extend(page.$answer);
+                    if page.next_page_token.is_empty() {
+                        return Ok(all);
+                    }
+                    request.page_token = page.next_page_token;
+                }
+            })*
+        }
+    };
+}
+
+/// Entries per page of a list.
+const PAGE: u32 = 1_000;
+
+lists! {
+    /// All products by name, or if `domain` is not empty those of one domain.
+    list_products(ListProductsRequest, domain) -> products: Product;
+    /// All domains by name.
+    list_domains(ListDomainsRequest) -> domains: Domain;
+    /// All teams by name.
+    list_teams(ListTeamsRequest) -> teams: Team;
+}
+
+impl Catalog {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// Deletes a product with its records.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn delete_product(&self, request: v1::DeleteProductRequest) -> Result<()> {
+        self.connection.delete_product(request).await.map(drop)
+    }
+
+    /// One schema version of a product; 0 is the current one.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn get_schema_version(
+        &self,
+        product: impl Into<String>,
+        version: u32,
+    ) -> Result<v1::SchemaVersion> {
+        let request = v1::GetSchemaVersionRequest { product: product.into(), version };
+        let response = self.connection.get_schema_version(request).await?;
+        response.schema_version.ok_or_else(|| absent("schema_version"))
+    }
+
+    /// All schema versions of a product, oldest first.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn list_schema_versions(
+        &self,
+        product: impl Into<String>,
+    ) -> Result<Vec<v1::SchemaVersion>> {
+        let request = v1::ListSchemaVersionsRequest { product: product.into() };
+        Ok(self.connection.list_schema_versions(request).await?.schema_versions)
+    }
+
+    /// Version, limits and storage of the broker.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn server_info(&self) -> Result<v1::GetServerInfoResponse> {
+        self.connection.get_server_info(v1::GetServerInfoRequest {}).await
+    }
+
+    /// Start offset and durable end of each partition (of all if `partitions` is empty) and, if a
+    /// time is given, the offset of the first record whose append time is not before it.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn list_offsets(
+        &self,
+        product: impl Into<String>,
+        partitions: &[u32],
+        at: Option<SystemTime>,
+    ) -> Result<Vec<v1::PartitionOffsets>> {
+        let request = v1::ListOffsetsRequest {
+            product: product.into(),
+            product_id: String::new(),
+            partitions: partitions.to_vec(),
+            append_time: at.map(time::to_wire),
+        };
+        Ok(self.connection.list_offsets(request).await?.partitions)
+    }
+
+    /// Reads once. At the durable end it waits up to `max_wait` for new records.
+    ///
+    /// # Errors
+    /// As the broker says, for instance `OFFSET_OUT_OF_RANGE` or `DATA_LOSS`.
+    pub async fn read_once(
+        &self,
+        product: impl Into<String>,
+        options: ReadOptions,
+    ) -> Result<ReadResult> {
+        let request = v1::ReadRequest {
+            product: product.into(),
+            product_id: options.product_id,
+            start: Some(options.start.to_wire(&options.partitions)),
+            partitions: options.partitions,
+            max_bytes: options.max_bytes,
+            max_wait: Some(time::duration_to_wire(options.max_wait)),
+        };
+        let response = self.connection.read(request, options.max_wait).await?;
+        Ok(ReadResult {
+            product_id: response.product_id,
+            batches: response.batches.into_iter().map(ConsumedBatch::from).collect(),
+            partitions: response.partitions,
+        })
+    }
+
+    /// Appends one batch in one call, without a producer's sequence: after a lost connection its
+    /// outcome is unknown and nothing is retried. For everything else use a
+    /// [`Producer`](crate::Producer).
+    ///
+    /// # Errors
+    /// As the broker says; [`Error::applied`] tells whether the batch may be in the log.
+    pub async fn append_once(
+        &self,
+        product: impl Into<String>,
+        partition: Option<u32>,
+        batch: &EncodedBatch,
+        durability: Durability,
+    ) -> Result<BatchAck> {
+        let request = server_v1::AppendRequest {
+            product: product.into(),
+            partition,
+            batch: vec![batch.bytes().clone()],
+            durability: durability.into(),
+            ..server_v1::AppendRequest::default()
+        };
+        self.connection.append(request).await.map(BatchAck::from)
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").finish_non_exhaustive()
+    }
+}
+
+fn absent(what: &str) -> Error {
+    let message = format!("the broker's answer lacks its `{what}`");
+    Error::new(Code::Internal, reason::PROTOCOL, message)
+}

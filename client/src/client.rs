@@ -1,0 +1,77 @@
+//! The entry point: a broker, and what can be done with it.
+
+use crate::{
+    Catalog, ClientConfig, Connector, ConsumerBuilder, ProducerBuilder, Result,
+    transport::{Connection, Transport},
+};
+
+/// A broker. Clones share the connection for single calls; every producer and consumer opens its
+/// own.
+#[derive(Clone)]
+pub struct Client {
+    transport: Transport,
+    calls: Connection,
+}
+
+impl Client {
+    /// Connects over TCP, to `http://127.0.0.1:7420` or just `127.0.0.1:7420`, with default
+    /// settings.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the address cannot be understood, `UNREACHABLE` if no broker answers.
+    pub async fn connect(address: impl AsRef<str>) -> Result<Self> {
+        Self::connect_with(address, ClientConfig::default()).await
+    }
+
+    /// Connects over TCP.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(address: impl AsRef<str>, config: ClientConfig) -> Result<Self> {
+        Self::start(Transport::tcp(address.as_ref(), &config)?).await
+    }
+
+    /// Connects through byte streams that `connector` opens: to a broker in this process, without a
+    /// socket.
+    ///
+    /// # Errors
+    /// `UNREACHABLE` if the connector fails.
+    pub async fn over(connector: impl Connector) -> Result<Self> {
+        Self::over_with(connector, ClientConfig::default()).await
+    }
+
+    /// Connects through byte streams that `connector` opens.
+    ///
+    /// # Errors
+    /// As [`Client::over`].
+    pub async fn over_with(connector: impl Connector, config: ClientConfig) -> Result<Self> {
+        Self::start(Transport::over(connector, &config)?).await
+    }
+
+    async fn start(transport: Transport) -> Result<Self> {
+        let calls = transport.connect().await?;
+        Ok(Self { transport, calls })
+    }
+
+    /// A producer of records of `product` (`<domain>.<name>`), to be configured and built.
+    pub fn producer(&self, product: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder::new(self.transport.clone(), product.into())
+    }
+
+    /// A consumer of records of `product` (`<domain>.<name>`), to be configured and built.
+    pub fn consumer(&self, product: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.transport.clone(), product.into())
+    }
+
+    /// The catalogue: products, schemas, domains, teams; single reads; facts about the broker.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.calls.clone())
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}

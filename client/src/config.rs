@@ -1,0 +1,47 @@
+//! What a client may be told: who it is and how long it waits.
+
+use std::time::Duration;
+
+/// Settings of a [`Client`](crate::Client).
+///
+/// ```
+/// use meshlog_client::ClientConfig;
+///
+/// let config = ClientConfig { application: "flight-loader".into(), ..ClientConfig::default() };
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The name of this program, sent with every call and stored with every batch: the base of
+    /// lineage. Printable ASCII. Default: the file name of the running program.
+    pub application: String,
+    /// How long opening one connection may take. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How long one call may take, beside the time it was asked to wait for records. Producers and
+    /// consumers have their own limits. Default: 30 s.
+    pub call_timeout: Duration,
+    /// Flow-control window of one stream, in bytes. Default: 4 MiB.
+    pub stream_window: u32,
+    /// Flow-control window of one connection, in bytes. Default: 16 MiB.
+    pub connection_window: u32,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            application: program_name(),
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(30),
+            stream_window: 4 << 20,
+            connection_window: 16 << 20,
+        }
+    }
+}
+
+fn program_name() -> String {
+    let name = std::env::current_exe().ok().and_then(|path| {
+        path.file_stem()
+            .and_then(|stem| stem.to_str())
+            .map(|stem| stem.chars().filter(|c| c.is_ascii_graphic()).collect::<String>())
+    });
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unnamed".into())
+}

@@ -1,0 +1,306 @@
+//! The edge to gRPC: connections, calls and statuses. Nothing outside this module names a type of
+//! the gRPC or HTTP libraries, so they can be replaced here.
+
+mod status;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper::rt::{Read, Write};
+use meshlog_proto::{
+    server_v1::{self, record_service_client::RecordServiceClient},
+    v1::{
+        self, admin_service_client::AdminServiceClient,
+        catalog_service_client::CatalogServiceClient, schema_service_client::SchemaServiceClient,
+    },
+};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Streaming,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+use tower::{Service, ServiceExt};
+
+pub(crate) use status::from_message as error_in_message;
+
+use crate::{
+    ClientConfig, Error, Result,
+    error::{Code, reason},
+};
+
+/// Largest HTTP/2 DATA frame; the default of 16 KiB halves the throughput.
+const FRAME_BYTES: u32 = 256 << 10;
+/// An unused connection is asked for a sign of life after this time …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// … and is dead without an answer after this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that wait for their turn on one connection.
+const CALLS_IN_FLIGHT: usize = 4096;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+mod sealed {
+    use super::{BoxError, Future, Pin, Read, Write};
+
+    /// A byte stream under HTTP/2.
+    pub trait Io: Read + Write + Send + Unpin {}
+    impl<T: Read + Write + Send + Unpin> Io for T {}
+
+    pub(super) type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, BoxError>> + Send>>;
+
+    pub trait Dial: Send + 'static {
+        fn dial(&self) -> Dialing;
+    }
+}
+
+use sealed::{Dial, Io};
+
+/// Opens byte streams to a broker that is not behind a TCP address, for instance one in this
+/// process: any cloneable `tower::Service<http::Uri>` whose responses implement `hyper`'s `Read`
+/// and `Write`, such as `hyper_util::rt::TokioIo<tokio::io::DuplexStream>`. It is called once per
+/// connection; the URI carries nothing of interest.
+pub trait Connector: sealed::Dial {}
+
+impl<T: sealed::Dial> Connector for T {}
+
+impl<S> sealed::Dial for S
+where
+    S: Service<Uri> + Clone + Send + 'static,
+    S::Response: Read + Write + Send + Unpin + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    fn dial(&self) -> sealed::Dialing {
+        let connector = self.clone();
+        Box::pin(async move {
+            let io = connector.oneshot(Uri::from_static(IN_PROCESS)).await.map_err(Into::into)?;
+            Ok(Box::new(io) as Box<dyn Io>)
+        })
+    }
+}
+
+/// The authority of calls to a broker in this process.
+const IN_PROCESS: &str = "http://meshlog.local";
+
+/// Where a broker is and how to connect to it; opens any number of connections.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    endpoint: Endpoint,
+    /// `None`: TCP.
+    connector: Option<Arc<Mutex<dyn Dial>>>,
+    application: MetadataValue<Ascii>,
+    connect_timeout: Duration,
+    call_timeout: Duration,
+}
+
+impl Transport {
+    pub(crate) fn tcp(address: &str, config: &ClientConfig) -> Result<Self> {
+        let uri = match address.contains("://") {
+            true => address.to_owned(),
+            false => format!("http://{address}"),
+        };
+        let invalid = |why: &str| {
+            let message = format!(
+                "`{address}` is not the address of a broker ({why}); \
+                 write it as 127.0.0.1:7420 or http://127.0.0.1:7420"
+            );
+            Error::new(Code::InvalidArgument, reason::INVALID_ARGUMENT, message)
+        };
+        let parsed: Uri =
+            uri.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
+        match (parsed.scheme_str(), parsed.host()) {
+            (Some("http"), Some(_)) => {}
+            (Some("http"), None) => return Err(invalid("the host is missing")),
+            _ => return Err(invalid("only http:// is supported")),
+        }
+        Self::new(parsed, None, config)
+    }
+
+    pub(crate) fn over(connector: impl Connector, config: &ClientConfig) -> Result<Self> {
+        Self::new(Uri::from_static(IN_PROCESS), Some(Arc::new(Mutex::new(connector))), config)
+    }
+
+    fn new(
+        uri: Uri,
+        connector: Option<Arc<Mutex<dyn Dial>>>,
+        config: &ClientConfig,
+    ) -> Result<Self> {
+        let application = config.application.parse().map_err(|_| {
+            let message = format!("the application name `{}` is not ASCII", config.application);
+            Error::new(Code::InvalidArgument, reason::INVALID_ARGUMENT, message)
+        })?;
+        let endpoint = Endpoint::from(uri)
+            .connect_timeout(config.connect_timeout)
+            .tcp_nodelay(true)
+            .max_frame_size(FRAME_BYTES)
+            .initial_stream_window_size(config.stream_window)
+            .initial_connection_window_size(config.connection_window)
+            .http2_adaptive_window(false)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .buffer_size(CALLS_IN_FLIGHT);
+        Ok(Self {
+            endpoint,
+            connector,
+            application,
+            connect_timeout: config.connect_timeout,
+            call_timeout: config.call_timeout,
+        })
+    }
+
+    /// Opens a new connection.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        let connecting = async {
+            match &self.connector {
+                None => self.endpoint.connect().await,
+                Some(connector) => {
+                    let connector = connector.clone();
+                    let dial = tower::service_fn(move |_: Uri| connector.lock().dial());
+                    self.endpoint.connect_with_connector(dial).await
+                }
+            }
+        };
+        let failed = |why: String| {
+            let message = format!(
+                "no broker answers at {}: {why}; start one with `meshlog serve`",
+                self.endpoint.uri()
+            );
+            Error::new(Code::Unavailable, reason::UNREACHABLE, message).with_retry(true, None)
+        };
+        let channel = tokio::time::timeout(self.connect_timeout, connecting)
+            .await
+            .map_err(|_| failed(format!("no connection within {:?}", self.connect_timeout)))?
+            .map_err(|error| failed(innermost(&error)))?;
+        Ok(Connection {
+            channel,
+            application: self.application.clone(),
+            call_timeout: self.call_timeout,
+        })
+    }
+}
+
+/// The transport's own errors say "transport error"; what happened stands in the innermost cause.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// One connection. Clones share it; unary calls reconnect by themselves, streams end with it.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    channel: Channel,
+    application: MetadataValue<Ascii>,
+    call_timeout: Duration,
+}
+
+/// Defines one method per unary call.
+macro_rules! unary {
+    ($($client:ident . $method:ident ($request:ty) -> $response:ty;)*) => {
+        impl Connection {
+            $(pub(crate) async fn $method(&self, request: $request) -> Result<$response> {
+                let request = self.request(request, Duration::ZERO);
+                let answer = $client::new(self.channel.clone()).$method(request).await;
+                answer.map(tonic::Response::into_inner).map_err(|status| status::from_call(&status))
+            })*
+        }
+    };
+}
+
+unary! {
+    AdminServiceClient.get_server_info(v1::GetServerInfoRequest) -> v1::GetServerInfoResponse;
+    CatalogServiceClient.create_domain(v1::CreateDomainRequest) -> v1::CreateDomainResponse;
+    CatalogServiceClient.get_domain(v1::GetDomainRequest) -> v1::GetDomainResponse;
+    CatalogServiceClient.list_domains(v1::ListDomainsRequest) -> v1::ListDomainsResponse;
+    CatalogServiceClient.create_team(v1::CreateTeamRequest) -> v1::CreateTeamResponse;
+    CatalogServiceClient.get_team(v1::GetTeamRequest) -> v1::GetTeamResponse;
+    CatalogServiceClient.list_teams(v1::ListTeamsRequest) -> v1::ListTeamsResponse;
+    CatalogServiceClient.create_product(v1::CreateProductRequest) -> v1::CreateProductResponse;
+    CatalogServiceClient.get_product(v1::GetProductRequest) -> v1::GetProductResponse;
+    CatalogServiceClient.list_products(v1::ListProductsRequest) -> v1::ListProductsResponse;
+    CatalogServiceClient.update_product(v1::UpdateProductRequest) -> v1::UpdateProductResponse;
+    CatalogServiceClient.delete_product(v1::DeleteProductRequest) -> v1::DeleteProductResponse;
+    SchemaServiceClient.add_schema_version(v1::AddSchemaVersionRequest) -> v1::AddSchemaVersionResponse;
+    SchemaServiceClient.get_schema_version(v1::GetSchemaVersionRequest) -> v1::GetSchemaVersionResponse;
+    SchemaServiceClient.list_schema_versions(v1::ListSchemaVersionsRequest) -> v1::ListSchemaVersionsResponse;
+    RecordServiceClient.list_offsets(v1::ListOffsetsRequest) -> v1::ListOffsetsResponse;
+    RecordServiceClient.append(server_v1::AppendRequest) -> v1::AppendResponse;
+}
+
+impl Connection {
+    fn request<T>(&self, message: T, waits: Duration) -> Request<T> {
+        let mut request = self.stream_request(message);
+        request.set_timeout(self.call_timeout + waits);
+        request
+    }
+
+    fn stream_request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("meshlog-application", self.application.clone());
+        request
+    }
+
+    /// Reads once; `waits` is how long the broker was asked to wait for records.
+    pub(crate) async fn read(
+        &self,
+        request: v1::ReadRequest,
+        waits: Duration,
+    ) -> Result<server_v1::ReadResponse> {
+        let request = self.request(request, waits);
+        let answer = RecordServiceClient::new(self.channel.clone()).read(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| status::from_call(&status))
+    }
+
+    /// Opens a stream of appends that ends when the sender of `requests` is dropped.
+    pub(crate) async fn append_stream(
+        &self,
+        requests: mpsc::Receiver<server_v1::AppendStreamRequest>,
+    ) -> Result<Messages<v1::AppendStreamResponse>> {
+        let request = self.stream_request(ReceiverStream::new(requests));
+        let answer = RecordServiceClient::new(self.channel.clone()).append_stream(request).await;
+        Messages::opened(answer)
+    }
+
+    /// Follows a product.
+    pub(crate) async fn subscribe(
+        &self,
+        request: v1::SubscribeRequest,
+    ) -> Result<Messages<server_v1::SubscribeResponse>> {
+        let request = self.stream_request(request);
+        let answer = RecordServiceClient::new(self.channel.clone()).subscribe(request).await;
+        Messages::opened(answer)
+    }
+}
+
+/// Messages from the broker, in order. Ends after the first error. Dropping it cancels the call.
+pub(crate) struct Messages<T>(Streaming<T>);
+
+impl<T> Messages<T> {
+    fn opened(answer: Result<tonic::Response<Streaming<T>>, tonic::Status>) -> Result<Self> {
+        answer
+            .map(|response| Self(response.into_inner()))
+            .map_err(|status| status::from_call(&status))
+    }
+}
+
+impl<T> futures_util::Stream for Messages<T> {
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0)
+            .poll_next(cx)
+            .map(|next| next.map(|message| message.map_err(|status| status::from_call(&status))))
+    }
+}
