@@ -26,7 +26,8 @@ fn clock(id: ClockId) -> Duration {
 }
 
 /// Measures the CPU that others used while a series ran: other processes,
-/// kernel threads working for anyone, and other machines on the same host.
+/// kernel threads working for anyone, and other machines on the same host. A lower bound
+/// while this process moves much over the network, because packet work cannot be told apart.
 #[derive(Debug)]
 pub struct OtherLoad {
     began: Instant,
@@ -43,7 +44,7 @@ impl OtherLoad {
         Ok(Self { began: Instant::now(), busy: busy_time()?, own: process_cpu() })
     }
 
-    /// Cores kept busy by others since the start, on average: 2.0 means two whole cores.
+    /// Cores kept busy by others since the start, on average: 2.0 means two whole cores. At least: see [`Self`].
     ///
     /// # Errors
     /// When the kernel's CPU counters cannot be read.
@@ -66,7 +67,8 @@ fn busy_time() -> io::Result<Duration> {
         .filter_map(|field| field.parse().ok())
         .collect();
     // user, nice, system, (idle, iowait, irq, softirq,) steal; ticks of 1/100 s. Interrupts are left out: most of them
-    // are our own packets and writes, which the kernel accounts to nobody.
+    // are our own packets and writes. Some of that time is in our own CPU time as well, so beside much network traffic
+    // the result is a lower bound.
     let busy: u64 = [0, 1, 2, 7].iter().filter_map(|&field| ticks.get(field)).sum();
     Ok(Duration::from_millis(busy * 10))
 }
