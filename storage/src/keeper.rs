@@ -115,11 +115,17 @@ impl Keeper {
 
     /// The thread's loop: waits until something is due, without waking up in between.
     pub(crate) fn run(&self, engine: &Engine) {
+        let is_memory = engine.parts.disk.is_memory();
         loop {
             let due = self.step(engine);
             let mut inner = self.inner.lock();
             if inner.stopping {
                 return;
+            }
+            if is_memory {
+                // Woken once per file, to give back those whose streams are all deleted.
+                self.changed.wait(&mut inner);
+                continue;
             }
             if inner.newly_dirty || (inner.wants_file && inner.prepared.is_none()) {
                 continue;
@@ -306,9 +312,6 @@ impl Keeper {
         self.retire(engine);
         let ready = std::mem::take(&mut self.inner.lock().retiring);
         give_back(engine, ready);
-        let mut inner = self.inner.lock();
-        inner.newly_dirty = false;
-        inner.wants_file = false;
     }
 }
 

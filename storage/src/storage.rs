@@ -276,7 +276,10 @@ impl Storage {
             let engine = Arc::clone(&self.shared.engine);
             let thread = std::thread::Builder::new()
                 .name(format!("meshlog-{name}"))
-                .spawn(move || work(&engine))
+                .spawn(move || {
+                    let _guard = AbortOnPanic;
+                    work(&engine);
+                })
                 .map_err(|error| {
                     Error::new(ErrorKind::Io, "a thread cannot be started").caused_by(error)
                 })?;
@@ -316,6 +319,19 @@ impl Drop for Shared {
             && let Err(error) = self.close()
         {
             tracing::error!(%error, "the storage was not closed cleanly");
+        }
+    }
+}
+
+/// A panic in one of the threads is a defect after which nothing can be promised: the process
+/// ends rather than going on without it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a thread of the storage panicked; the process ends");
+            std::process::abort();
         }
     }
 }
