@@ -1,5 +1,6 @@
 //! Compiles the public `.proto` files twice: once as they are, and once for the server, which
-//! reads and stores record batches as the raw bytes they arrived in.
+//! reads and stores record batches as the raw bytes they arrived in, and for clients that encode
+//! their batches themselves.
 //!
 //! The second variant is not written down anywhere. It is the public descriptor with the type of
 //! two fields changed, so the two cannot drift apart; `tests/variants.rs` pins that both encode to

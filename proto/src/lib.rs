@@ -5,7 +5,7 @@
 //! | Module | What | For |
 //! |---|---|---|
 //! | [`v1`] | every message, client stubs of every service, server traits of catalogue, schema and admin | clients, tools, the server's catalogue |
-//! | [`server_v1`] | the record service as the server sees it: record batches are opaque bytes | the server |
+//! | [`server_v1`] | the record service with record batches as opaque bytes: server trait and client stub | the server; clients that encode their batches themselves |
 //!
 //! Fields of type `bytes` are [`bytes::Bytes`]: slices of the buffer a message was received in,
 //! so holding one keeps that whole buffer alive. Errors inside messages

@@ -1,13 +1,32 @@
 //! The log engine of Meshlog: many streams of opaque batches in one journal.
 //!
-//! Synchronous; knows no async runtime, no wire format and no products.
+//! Synchronous; knows no async runtime, no wire format and no products. [`Storage`] is the
+//! handle. How it works and what an acknowledgement means stands in the module `journal`; how it
+//! looks on disk in [`format_description`].
+
+#![cfg_attr(test, allow(clippy::expect_used, reason = "tests fail by panicking"))]
 
 mod admission;
+mod checkpoint;
+pub mod disk;
+mod engine;
 mod entry;
 mod error;
+mod files;
+mod format;
+mod journal;
+mod keeper;
 mod options;
 mod position;
+mod producers;
+mod read;
+mod recovery;
+mod state;
 mod storage;
+mod stream;
+
+#[doc = include_str!("../FORMAT.md")]
+pub mod format_description {}
 
 pub use admission::Permit;
 pub use entry::{
@@ -16,4 +35,5 @@ pub use entry::{
 pub use error::{Applied, Error, ErrorKind, Result};
 pub use options::{BatchCodec, Components, NoObserver, Observer, Options};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
-pub use storage::{Bounds, Health, ReadHint, ReadRequest, ReadSlice, Stats, Storage};
+pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
+pub use storage::{Health, Stats, Storage};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::disk::{Clock, Disk, MemoryDisk, OsDisk, Random, SystemClock, SystemRandom};
 use crate::error::Result;
 use crate::position::StreamId;
 
@@ -74,8 +75,38 @@ impl Observer for NoObserver {
 /// The parts that touch the world.
 #[derive(Clone)]
 pub struct Components {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Salts.
+    pub random: Arc<dyn Random>,
     /// Payload knowledge.
     pub codec: Arc<dyn BatchCodec>,
     /// Who is told of new records.
     pub observer: Arc<dyn Observer>,
+}
+
+/// Bytes that a storage in memory may hold.
+const MEMORY_CAPACITY: u64 = 1 << 30;
+
+impl Components {
+    /// The machine's disk, clock and randomness.
+    #[must_use]
+    pub fn on_disk(codec: Arc<dyn BatchCodec>, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            disk: Arc::new(OsDisk::default()),
+            clock: Arc::new(SystemClock::default()),
+            random: Arc::new(SystemRandom),
+            codec,
+            observer,
+        }
+    }
+
+    /// A disk in memory of at most 1 GiB: acknowledges [`crate::Durability::Memory`].
+    #[must_use]
+    pub fn in_memory(codec: Arc<dyn BatchCodec>, observer: Arc<dyn Observer>) -> Self {
+        let disk = Arc::new(MemoryDisk::with_capacity(MEMORY_CAPACITY));
+        Self { disk, ..Self::on_disk(codec, observer) }
+    }
 }

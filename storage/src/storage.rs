@@ -1,59 +1,34 @@
 //! The handle: open, append, read, close.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::admission::{Admission, Permit};
-use crate::entry::{Appended, AppendedRange, Control, Durability, Entry, StoredBatch};
+use crate::admission::Permit;
+use crate::checkpoint::io_error;
+use crate::engine::Engine;
+use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::journal::Refusal;
+use crate::keeper;
 use crate::options::{Components, Options};
-use crate::position::{Lsn, Offset, StreamId, Timestamp};
+use crate::position::{Offset, StreamId, Timestamp};
+use crate::read::{self, Bounds, Job, ReadRequest, ReadSlice};
+use crate::recovery;
 
-/// What to read.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadRequest {
-    /// The stream.
-    pub stream: StreamId,
-    /// First offset wanted; batches may begin before it.
-    pub from: Offset,
-    /// Stop before exceeding this many payload bytes, but return at least one batch.
-    pub max_bytes: usize,
-    /// From the previous read of the same stream, to skip the search.
-    pub hint: Option<ReadHint>,
-}
-
-/// Where the next read probably finds its first batch. Opaque, and never trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadHint(());
-
-/// What was read: batches in order, dense from the offset asked for unless compacted.
-#[derive(Clone, Debug, Default)]
-pub struct ReadSlice {
-    /// Empty only at the durable end.
-    pub batches: Vec<StoredBatch>,
-    /// First readable offset.
-    pub start: Offset,
-    /// One past the last durable record.
-    pub durable_end: Offset,
-    /// For the next read.
-    pub hint: Option<ReadHint>,
-}
-
-/// The readable range of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// First readable offset.
-    pub start: Offset,
-    /// One past the last durable record.
-    pub durable_end: Offset,
-}
+/// After this long without an append one empty group proves the last one durable.
+const MARKER_DELAY: Duration = Duration::from_millis(100);
+/// Times the committer lets others run before it takes a group that is not full: on a busy
+/// machine the group grows, on an idle one it costs microseconds.
+const YIELDS: usize = 4;
+const READER_THREADS: usize = 2;
 
 /// How the storage is doing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Why appends are refused and what to do, if they are.
     pub appends_refused: Option<String>,
@@ -64,7 +39,7 @@ pub struct Health {
 /// Counts since the storage was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Syncs of journal files.
+    /// Syncs on the way to acknowledgements: one per group.
     pub syncs: u64,
     /// Groups written.
     pub groups: u64,
@@ -74,49 +49,63 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-#[derive(Default)]
-struct State {
-    next_stream: u64,
-    lsn: u64,
-    streams: HashMap<StreamId, Vec<StoredBatch>>,
-    state: BTreeMap<Bytes, Bytes>,
-    producers: HashMap<(u64, [u8; 16]), (u32, Vec<Appended>)>,
-    stats: Stats,
-}
-
-struct Inner {
-    parts: Components,
-    admission: Arc<Admission>,
-    state: Mutex<State>,
-}
-
 /// The log engine: a cheap handle, clone it freely.
+///
+/// The directory stays open until [`Storage::close`], or until the last handle is gone.
 #[derive(Clone)]
 pub struct Storage {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage").finish_non_exhaustive()
+        f.debug_struct("Storage").field("directory", &self.shared.engine.options.directory).finish()
     }
 }
 
 impl Storage {
-    /// Opens a storage in memory: acknowledges [`Durability::Memory`].
-    pub fn in_memory(options: &Options, parts: Components) -> Result<Self> {
-        Ok(Self {
-            inner: Arc::new(Inner {
-                parts,
-                admission: Admission::new(options.in_flight_bytes),
-                state: Mutex::default(),
-            }),
-        })
+    /// Opens a directory, recovering what it holds; everything durable is readable afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Locked`], [`ErrorKind::Format`], [`ErrorKind::Corrupt`] if the journal
+    /// cannot be understood at all, [`ErrorKind::DiskFull`], [`ErrorKind::Io`].
+    pub fn open(options: Options, parts: Components) -> Result<Self> {
+        let storage = Self::open_without_threads(options, parts)?;
+        storage.start_threads()?;
+        Ok(storage)
     }
 
-    /// Opens a directory, recovering what it holds; everything durable is readable afterwards.
-    pub fn open(options: &Options, parts: Components) -> Result<Self> {
-        Self::in_memory(options, parts)
+    /// As [`Storage::open`], but nothing happens by itself: appends wait for
+    /// [`Storage::drive`]. For simulations, which must replay exactly.
+    pub fn open_without_threads(options: Options, parts: Components) -> Result<Self> {
+        let directory = options.directory.clone();
+        let lock = parts.disk.lock(&directory).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                Error::new(
+                    ErrorKind::Locked,
+                    format!(
+                        "{} is open in another process: stop that one, or give another directory",
+                        directory.display()
+                    ),
+                )
+            } else {
+                io_error("lock", &directory, error)
+            }
+        })?;
+        let (recovered, is_fresh) = recovery::recover(&options, &parts)?;
+        let engine = Arc::new(Engine::new(options, parts, recovered));
+        if !is_fresh && !engine.parts.disk.is_memory() {
+            engine.keeper.checkpoint(&engine);
+        }
+        let shared = Shared { engine, threads: Mutex::default(), lock: Mutex::new(Some(lock)) };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Asks for room for `bytes` of entry. Returns it, or calls `ready` with it later from
@@ -127,244 +116,253 @@ impl Storage {
         bytes: usize,
         ready: impl FnOnce(Permit) + Send + 'static,
     ) -> Option<Permit> {
-        self.inner.admission.admit(class, bytes, ready)
+        self.shared.engine.admission.admit(class, bytes, ready)
     }
 
-    /// A stream id never used before. It takes effect with [`Control::CreateStream`].
+    /// A stream id never used before. It takes effect with [`crate::Control::CreateStream`].
     #[must_use]
     pub fn allocate_stream(&self) -> StreamId {
-        let mut state = self.inner.state.lock();
-        state.next_stream += 1;
-        StreamId(state.next_stream)
+        let mut reservation = self.shared.engine.reservation.lock();
+        reservation.next_stream += 1;
+        StreamId(reservation.next_stream)
     }
 
     /// Appends an entry. `done` is called exactly once, from the committing thread or, if the
     /// entry is refused, from this one; it must not block.
+    ///
+    /// Entries are applied in the order of these calls. The payloads are copied before the call
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// Given to `done`; [`Error::applied`] says whether the entry may be in the log all the same.
     pub fn append(&self, entry: Entry, done: impl FnOnce(Result<Appended>) + Send + 'static) {
-        let mut state = self.inner.state.lock();
-        let result = state.apply(&entry);
-        drop(state);
-        if result.is_ok() {
-            let streams: Vec<StreamId> = entry.batches.iter().map(|batch| batch.stream).collect();
-            self.inner.parts.observer.advanced(&streams);
-        }
-        drop(entry);
-        done(result);
+        self.shared.engine.append(entry, Box::new(done));
     }
 
     /// Appends an entry and waits for the outcome. Never call it on an async worker.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
     pub fn append_and_wait(&self, entry: Entry) -> Result<Appended> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.append(entry, move |result| drop(sender.send(result)));
-        receiver.recv().unwrap_or_else(|_| Err(closed()))
+        let closed = || Err(Error::new(ErrorKind::Closed, "the storage is closed; open it again"));
+        receiver.recv().unwrap_or_else(|_| closed())
     }
 
     /// Reads from memory if it can; otherwise returns `None` and calls `done` from a reader
-    /// thread.
+    /// thread. What comes from a file has its checksum verified.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownStream`], [`ErrorKind::OffsetOutOfRange`], [`ErrorKind::Corrupt`] for
+    /// exactly the damaged range, [`ErrorKind::Io`].
     pub fn read(
         &self,
         request: ReadRequest,
         done: impl FnOnce(Result<ReadSlice>) + Send + 'static,
     ) -> Option<Result<ReadSlice>> {
-        drop(done);
-        Some(self.inner.state.lock().read(request))
+        let engine = &self.shared.engine;
+        let hot = read::read_hot(engine, &request);
+        if hot.is_none() {
+            engine.reads.push(Box::new(move |engine| done(read::read_cold(engine, &request))));
+        }
+        hot
     }
 
-    /// The offset of the first record appended at or after `time`, or the durable end; as
-    /// [`Storage::read`] answers.
+    /// The offset of the first record appended at or after `time`, or the durable end. `done` is
+    /// called from a reader thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
     pub fn offset_at_time(
         &self,
         stream: StreamId,
         time: Timestamp,
         done: impl FnOnce(Result<Offset>) + Send + 'static,
-    ) -> Option<Result<Offset>> {
-        drop(done);
-        let state = self.inner.state.lock();
-        Some(state.bounds(stream).map(|bounds| {
-            let batches = &state.streams[&stream];
-            batches
-                .iter()
-                .find(|batch| batch.append_time >= time)
-                .map_or(bounds.durable_end, |batch| batch.base_offset)
-        }))
+    ) {
+        let job: Job = Box::new(move |engine| done(read::offset_at_time(engine, stream, time)));
+        self.shared.engine.reads.push(job);
     }
 
     /// The readable range of a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownStream`].
     pub fn bounds(&self, stream: StreamId) -> Result<Bounds> {
-        self.inner.state.lock().bounds(stream)
+        read::bounds(&self.shared.engine, stream)
     }
 
-    /// The newest durable value of every key set by [`Control::SetState`], by key.
+    /// The newest durable value of every key set by [`crate::Control::SetState`], by key.
     #[must_use]
     pub fn state(&self) -> Vec<(Bytes, Bytes)> {
-        let state = self.inner.state.lock();
-        state.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        let folded = self.shared.engine.state.folded();
+        folded.values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// The streams that exist, by id.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamId> {
+        let streams = self.shared.engine.state.streams();
+        let mut ids: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// How the storage is doing.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::default()
+        let engine = &self.shared.engine;
+        let appends_refused = match &engine.reservation.lock().refusal {
+            Some(Refusal::All(error) | Refusal::Data(error)) => Some(error.to_string()),
+            None => None,
+        };
+        Health { appends_refused, damage: engine.state.folded().damage.clone() }
     }
 
     /// Counts since the storage was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.state.lock().stats
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters = &self.shared.engine.counters;
+        let groups = counters.groups.load(Relaxed);
+        Stats {
+            syncs: groups,
+            groups,
+            entries: counters.entries.load(Relaxed),
+            bytes: counters.bytes.load(Relaxed),
+        }
     }
 
-    /// Writes what was accepted, seals the journal and stops the threads. Later calls answer
-    /// [`ErrorKind::Closed`].
+    /// Does what the threads would do: commits what waits, then what is due by the clock, then
+    /// the reads.
+    pub fn drive(&self) {
+        let engine = &self.shared.engine;
+        engine.commit_all();
+        engine.keeper.step(engine);
+        engine.reads.drain(engine);
+    }
+
+    /// Does what 100 ms without an append would do.
+    pub fn drive_idle(&self) {
+        self.drive();
+        self.shared.engine.mark();
+    }
+
+    /// Writes a checkpoint now, whatever is due.
+    pub fn checkpoint(&self) {
+        let engine = &self.shared.engine;
+        if !engine.parts.disk.is_memory() {
+            engine.keeper.checkpoint(engine);
+        }
+    }
+
+    /// Writes what was accepted, seals the journal, stops the threads and unlocks the directory.
+    /// Later calls answer [`ErrorKind::Closed`]; a second close does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if the seal could not be written; nothing acknowledged is lost.
     pub fn close(&self) -> Result<()> {
+        self.shared.close()
+    }
+
+    fn start_threads(&self) -> Result<()> {
+        let spawn = |name: &str, work: fn(&Arc<Engine>)| {
+            let engine = Arc::clone(&self.shared.engine);
+            let thread = std::thread::Builder::new()
+                .name(format!("meshlog-{name}"))
+                .spawn(move || {
+                    let _guard = AbortOnPanic;
+                    work(&engine);
+                })
+                .map_err(|error| {
+                    Error::new(ErrorKind::Io, "a thread cannot be started").caused_by(error)
+                })?;
+            self.shared.threads.lock().push(thread);
+            Ok(())
+        };
+        spawn("commit", commit_loop)?;
+        spawn("keeper", keeper::run)?;
+        for _ in 0..READER_THREADS {
+            spawn("read", |engine| engine.reads.run(engine))?;
+        }
         Ok(())
     }
 }
 
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the storage is closed; open it again")
-}
-
-impl State {
-    fn apply(&mut self, entry: &Entry) -> Result<Appended> {
-        if let Some(stamp) = entry.producer {
-            let known = self.producers.get(&(stamp.scope, stamp.id));
-            match known {
-                Some((epoch, _)) if stamp.epoch < *epoch => {
-                    return Err(Error::new(
-                        ErrorKind::ProducerFenced { epoch: *epoch },
-                        "a producer with a higher epoch took over",
-                    ));
-                }
-                Some((epoch, seen)) if stamp.epoch == *epoch => {
-                    if let Some(first) = seen.get(stamp.sequence as usize) {
-                        return Ok(Appended { duplicate: true, ..first.clone() });
-                    }
-                    if stamp.sequence > seen.len() as u64 {
-                        return Err(Error::new(
-                            ErrorKind::SequenceGap { expected: seen.len() as u64 },
-                            "a sequence is missing",
-                        ));
-                    }
-                }
-                _ if stamp.sequence != 0 => {
-                    return Err(Error::new(ErrorKind::ProducerUnknown, "start at sequence 0"));
-                }
-                _ => {}
+impl Shared {
+    fn close(&self) -> Result<()> {
+        let outcome = self.engine.close();
+        self.engine.stop();
+        let this = std::thread::current().id();
+        for thread in self.threads.lock().drain(..) {
+            // The last handle may be dropped by one of the threads, in a callback.
+            if thread.thread().id() != this {
+                drop(thread.join());
             }
         }
-        for batch in &entry.batches {
-            let created = entry
-                .controls
-                .iter()
-                .any(|control| *control == Control::CreateStream(batch.stream));
-            let next = match self.streams.get(&batch.stream) {
-                Some(batches) => batches.last().map_or(Offset(0), StoredBatch::end),
-                None if created => Offset(0),
-                None => return Err(unknown(batch.stream)),
-            };
-            if batch.expected_offset.is_some_and(|expected| expected != next) {
-                return Err(Error::new(
-                    ErrorKind::OffsetMismatch { stream: batch.stream, next_offset: next },
-                    format!("the next offset is {next}"),
-                ));
-            }
-        }
-        self.lsn += 1;
-        self.stats.groups += 1;
-        self.stats.syncs += 1;
-        self.stats.entries += 1;
-        for control in &entry.controls {
-            match control {
-                Control::CreateStream(stream) => drop(self.streams.insert(*stream, Vec::new())),
-                Control::DeleteStream(stream) => drop(self.streams.remove(stream)),
-                Control::TrimStream(..) => {}
-                Control::SetState { key, value: Some(value) } => {
-                    self.state.insert(key.clone(), value.clone());
-                }
-                Control::SetState { key, value: None } => drop(self.state.remove(key)),
-            }
-        }
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(Timestamp(0), |since| Timestamp(since.as_nanos() as u64));
-        let mut ranges = Vec::new();
-        for batch in &entry.batches {
-            let batches = self.streams.entry(batch.stream).or_default();
-            let base_offset = batches.last().map_or(Offset(0), StoredBatch::end);
-            let mut payload = BytesMut::new();
-            batch.payload.iter().for_each(|piece| payload.extend_from_slice(piece));
-            batches.push(StoredBatch {
-                stream: batch.stream,
-                base_offset,
-                count: batch.count,
-                offset_deltas: Vec::new(),
-                append_time: now,
-                broker_time: now,
-                schema: batch.schema,
-                application: batch.application,
-                producer: entry.producer,
-                payload: payload.freeze(),
-            });
-            ranges.push(AppendedRange {
-                stream: batch.stream,
-                first_offset: base_offset,
-                count: batch.count,
-                append_time: now,
-            });
-        }
-        let appended = Appended {
-            lsn: Lsn(self.lsn),
-            ranges,
-            durability: Durability::Memory,
-            duplicate: false,
-        };
-        if let Some(stamp) = entry.producer {
-            let window = self
-                .producers
-                .entry((stamp.scope, stamp.id))
-                .or_insert_with(|| (stamp.epoch, Vec::new()));
-            if window.0 != stamp.epoch {
-                *window = (stamp.epoch, Vec::new());
-            }
-            window.1.push(appended.clone());
-        }
-        Ok(appended)
-    }
-
-    fn bounds(&self, stream: StreamId) -> Result<Bounds> {
-        let batches = self.streams.get(&stream).ok_or_else(|| unknown(stream))?;
-        let durable_end = batches.last().map_or(Offset(0), StoredBatch::end);
-        Ok(Bounds { start: Offset(0), durable_end })
-    }
-
-    fn read(&self, request: ReadRequest) -> Result<ReadSlice> {
-        let bounds = self.bounds(request.stream)?;
-        if request.from < bounds.start || request.from > bounds.durable_end {
-            return Err(Error::new(
-                ErrorKind::OffsetOutOfRange {
-                    start: bounds.start,
-                    durable_end: bounds.durable_end,
-                },
-                format!("offset {} is not readable", request.from),
-            ));
-        }
-        let mut slice = ReadSlice {
-            start: bounds.start,
-            durable_end: bounds.durable_end,
-            ..Default::default()
-        };
-        let mut bytes = 0;
-        for batch in self.streams[&request.stream].iter().filter(|b| b.end() > request.from) {
-            if !slice.batches.is_empty() && bytes + batch.payload.len() > request.max_bytes {
-                break;
-            }
-            bytes += batch.payload.len();
-            slice.batches.push(batch.clone());
-        }
-        Ok(slice)
+        self.engine.refuse_rest();
+        self.engine.reads.drain(&self.engine);
+        self.lock.lock().take();
+        outcome
     }
 }
 
-fn unknown(stream: StreamId) -> Error {
-    Error::new(ErrorKind::UnknownStream(stream), format!("stream {stream} does not exist"))
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.lock.lock().is_some()
+            && let Err(error) = self.close()
+        {
+            tracing::error!(%error, "the storage was not closed cleanly");
+        }
+    }
+}
+
+/// A panic in one of the threads is a defect after which nothing can be promised: the process
+/// ends rather than going on without it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a thread of the storage panicked; the process ends");
+            std::process::abort();
+        }
+    }
+}
+
+/// The committer's thread. Sleeps without waking while nothing is appended.
+fn commit_loop(engine: &Arc<Engine>) {
+    loop {
+        let mut reservation = engine.reservation.lock();
+        let mut wants_marker = !engine.is_proven();
+        while !reservation.has_work() {
+            if engine.is_stopping() {
+                return;
+            }
+            if wants_marker {
+                if engine.work.wait_for(&mut reservation, MARKER_DELAY).timed_out() {
+                    drop(reservation);
+                    engine.mark();
+                    wants_marker = false;
+                    reservation = engine.reservation.lock();
+                }
+            } else {
+                engine.work.wait(&mut reservation);
+            }
+        }
+        let is_full = reservation.has_full_group();
+        drop(reservation);
+        if !is_full {
+            for _ in 0..YIELDS {
+                std::thread::yield_now();
+            }
+        }
+        engine.commit_all();
+    }
 }

@@ -1,5 +1,7 @@
 //! Creating a product, and with it, if asked, its domain and its team.
 
+use std::sync::Arc;
+
 use meshlog_proto::v1::{self, Classification, SchemaFormat, SchemaSource};
 use ulid::Ulid;
 
@@ -30,7 +32,7 @@ impl Catalogue {
         request: v1::CreateProductRequest,
     ) -> Result<v1::CreateProductResponse> {
         let validate_only = request.validate_only;
-        let plan = Plan::new(caller, request)?;
+        let plan = Plan::new(self, caller, request)?;
         let mut mutation = self.begin().await;
         let (new_domain, new_team, contacts) = plan.check_against(&self.inner.view.read())?;
         let mut product = plan.product;
@@ -81,8 +83,8 @@ impl Catalogue {
 struct Plan {
     product: v1::Product,
     domain: String,
-    value: Schema,
-    key: Option<Schema>,
+    value: Arc<Schema>,
+    key: Option<Arc<Schema>>,
     new_domain: Option<v1::Domain>,
     new_team: Option<v1::Team>,
 }
@@ -91,7 +93,11 @@ struct Plan {
 type Company = (Option<v1::Domain>, Option<v1::Team>, Vec<String>);
 
 impl Plan {
-    fn new(caller: &Caller, request: v1::CreateProductRequest) -> Result<Self> {
+    fn new(
+        catalogue: &Catalogue,
+        caller: &Caller,
+        request: v1::CreateProductRequest,
+    ) -> Result<Self> {
         let asked = request.product.ok_or_else(|| invalid("product", "it is missing"))?;
         let (domain, _) = check_product(&asked.name)?;
         let domain = domain.to_owned();
@@ -149,12 +155,10 @@ impl Plan {
             ));
         }
 
-        let parse = |source: &SchemaSource, field: &'static str| {
-            Schema::parse(source).map_err(|malformed| malformed.in_field(field))
-        };
-        let value = parse(&value_schema, "value_schema")?;
-        let key = request.key_schema.map(|source| parse(&source, "key_schema")).transpose()?;
-        tag::check(&product.tags, std::iter::once(&value))?;
+        let value = catalogue.parse(&value_schema, "value_schema")?;
+        let key = request.key_schema.map(|source| catalogue.parse(&source, "key_schema"));
+        let key = key.transpose()?;
+        tag::check(&product.tags, std::iter::once(&*value))?;
         settings::resolve(product.settings.as_ref(), value.format())?;
         if let Some(rule) = &product.key {
             check_key_rule(&FieldPath::new(&rule.field), &value)?;

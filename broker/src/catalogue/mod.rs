@@ -35,10 +35,12 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use meshlog_proto::v1::SchemaSource;
 use meshlog_storage::Storage;
 use parking_lot::RwLock;
 
 use crate::error::{Error, Reason, Result};
+use crate::schema::Schema;
 use application::Applications;
 pub use create::MAX_PARTITIONS;
 pub use product::{AppendSchema, ProductHandle};
@@ -128,6 +130,18 @@ impl Catalogue {
     #[must_use]
     pub fn application_name(&self, id: u32) -> Option<Arc<str>> {
         self.inner.applications.name(id)
+    }
+
+    /// A schema of a request; one that is known already is not parsed again.
+    fn parse(&self, source: &SchemaSource, field: &'static str) -> Result<Arc<Schema>> {
+        let known = self.inner.view.read().schema(&Schema::digest_of(source)).cloned();
+        match known {
+            Some(schema) => Ok(schema),
+            None => match Schema::parse(source) {
+                Ok(schema) => Ok(Arc::new(schema)),
+                Err(malformed) => Err(malformed.in_field(field)),
+            },
+        }
     }
 
     /// Number of products.

@@ -173,4 +173,41 @@ mod tests {
         drop(under_way);
         catalogue.create_team(&Default::default(), team("next")).await.unwrap();
     }
+
+    /// The append answers after the caller is gone: what is durable is seen all the same, and the
+    /// gate opens.
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_no_durable_change_unseen() {
+        let (storage, catalogue) = catalogue();
+        for number in 0..50 {
+            let name = format!("team-{number}");
+            let (caller, request) = (Default::default(), team(&name));
+            tokio::select! {
+                biased;
+                _ = catalogue.create_team(&caller, request) => {}
+                () = std::future::ready(()) => {}
+            }
+            drop(catalogue.begin().await);
+            let durable = storage.state().iter().any(|(key, _)| *key == Key::Team(&name).bytes());
+            let get = v1::GetTeamRequest { name };
+            assert_eq!(catalogue.get_team(get).is_ok(), durable);
+            assert!(durable, "the first poll hands the entry to the journal");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_the_storage_is_closed_changes_are_refused_and_reads_go_on() {
+        let (storage, catalogue) = catalogue();
+        catalogue.create_team(&Default::default(), team("ops")).await.unwrap();
+        storage.close().unwrap();
+        for _ in 0..2 {
+            let late = catalogue.create_team(&Default::default(), team("late")).await;
+            assert_eq!(late.unwrap_err().reason(), Reason::ShuttingDown);
+        }
+        let known = catalogue.application_id("late").await.unwrap_err();
+        assert_eq!(known.reason(), Reason::ShuttingDown);
+        let get = |name: &str| v1::GetTeamRequest { name: name.to_owned() };
+        catalogue.get_team(get("ops")).unwrap();
+        catalogue.get_team(get("late")).unwrap_err();
+    }
 }

@@ -69,10 +69,10 @@ impl fmt::Debug for AppendSchema<'_> {
     }
 }
 
-impl AppendSchema<'_> {
+impl<'a> AppendSchema<'a> {
     /// What checks the records; `None`: there is nothing to check.
     #[must_use]
-    pub fn validator(&self) -> Option<&dyn RecordValidator> {
+    pub fn validator(&self) -> Option<&'a dyn RecordValidator> {
         self.check.map(|check| check as &dyn RecordValidator)
     }
 }

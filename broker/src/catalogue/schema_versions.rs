@@ -1,7 +1,5 @@
 //! Schema versions of products.
 
-use std::sync::Arc;
-
 use meshlog_proto::v1;
 
 use super::create::check_key_rule;
@@ -34,11 +32,8 @@ impl Catalogue {
                 .with("field", "value_schema")
                 .with_violation("value_schema", what)
         })?;
-        let parse = |source: &v1::SchemaSource, field: &'static str| {
-            Schema::parse(source).map(Arc::new).map_err(|malformed| malformed.in_field(field))
-        };
-        let value = parse(&value_source, "value_schema")?;
-        let key = request.key_schema.map(|source| parse(&source, "key_schema")).transpose()?;
+        let value = self.parse(&value_source, "value_schema")?;
+        let key = request.key_schema.map(|source| self.parse(&source, "key_schema")).transpose()?;
 
         let mut mutation = self.begin().await;
         let handle = self.resolve(&request.product, "")?;

@@ -30,8 +30,8 @@ impl BatchCodec for NoPayloads {
 }
 
 pub(super) fn catalogue() -> (Storage, Catalogue) {
-    let parts = Components { codec: Arc::new(NoPayloads), observer: Arc::new(NoObserver) };
-    let storage = Storage::in_memory(&Options::default(), parts).unwrap();
+    let parts = Components::in_memory(Arc::new(NoPayloads), Arc::new(NoObserver));
+    let storage = Storage::open(Options::default(), parts).unwrap();
     let catalogue = Catalogue::open(&storage).unwrap();
     (storage, catalogue)
 }

@@ -40,6 +40,12 @@ impl Schema {
         Ok(Self::stored(source, fingerprint))
     }
 
+    /// The digest that [`Schema::parse`] of this source would have.
+    #[must_use]
+    pub fn digest_of(source: &SchemaSource) -> Fingerprint {
+        Fingerprint::of(&[&source.encode_to_vec()])
+    }
+
     /// From an encoded [`SchemaSource`] that was parsed before, without looking into it again.
     #[must_use]
     pub fn stored(source: Bytes, fingerprint: Fingerprint) -> Self {

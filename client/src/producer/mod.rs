@@ -17,6 +17,7 @@
 mod delivery;
 mod queue;
 mod session;
+mod window;
 
 use std::{sync::Arc, time::Duration};
 

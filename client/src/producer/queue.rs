@@ -34,6 +34,13 @@ pub(super) struct Sealed {
     outcome: Option<OutcomeSender>,
 }
 
+impl Sealed {
+    #[cfg(test)]
+    pub(super) fn unwatched(number: u64, batch: EncodedBatch) -> Self {
+        Self { number, first_record: 0, batch, since: Instant::now(), outcome: None }
+    }
+}
+
 pub(super) struct Queue {
     state: Mutex<State>,
     /// Something for the sending task: a batch is full, a first record came, a flush, the close.

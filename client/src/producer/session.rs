@@ -1,24 +1,12 @@
 //! The sending task: connects, keeps a stream of appends full, matches results, and repairs.
 //!
-//! ```text
-//!  unacked:   [ front ............ | ............ ] ◄── queue
-//!              base   on the wire    not yet sent
-//!  sequence of unacked[i] = base + i, in the current epoch
-//! ```
-//!
-//! Invariants:
-//! - Results come in the order of requests, so a result is always about the front, unless the
-//!   stream is being *drained*: after a failure of the front the broker answers everything behind
-//!   it with a failure too; those results are read off before anything is sent again.
-//! - A refused batch does not consume its sequence: popping it moves the later ones up by one.
-//! - A sequence is never used for other records while the outcome of its first use is unknown. A
-//!   batch that leaves with an unknown outcome takes the epoch with it.
-//! - At most [`REQUESTS_IN_FLIGHT`] requests are unacknowledged, fewer than the broker remembers,
-//!   so that a retry is always recognised.
+//! Results come in the order of requests, so a result is always about the first unacknowledged
+//! batch, unless the stream is being *drained*: after a failure of the first the broker answers
+//! everything behind it with a failure too; those results are read off before anything is sent
+//! again.
 
 use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use meshlog_proto::{
     server_v1,
@@ -32,6 +20,7 @@ use tokio::{
 use super::{
     BatchOutcome, OnFailure, Settings, Watcher, delivery,
     queue::{Next, Queue, Sealed},
+    window::{Pending, Window},
 };
 use crate::{
     BatchAck, Error, Result,
@@ -40,21 +29,10 @@ use crate::{
     transport::{Transport, error_in_message},
 };
 
-/// The broker remembers the last 1,024 sequences of a producer.
-const REQUESTS_IN_FLIGHT: usize = 512;
 /// Requests handed to the transport and not yet taken by it.
 const REQUESTS_QUEUED: usize = 8;
 /// How often a batch may cause a new epoch before it fails.
 const MAX_EPOCHS: u32 = 3;
-
-/// A batch without an outcome.
-struct Pending {
-    sealed: Sealed,
-    deadline: Instant,
-    /// It was sent and the answer never came, or said that the outcome is unknown.
-    lost: bool,
-    epochs: u32,
-}
 
 /// One stream of appends.
 struct Wire {
@@ -89,16 +67,11 @@ enum Ended {
 pub(super) struct Session {
     transport: Transport,
     settings: Settings,
-    id: Bytes,
     queue: Arc<Queue>,
     watcher: Option<Watcher>,
-    epoch: u32,
-    /// Sequence of the first unacknowledged batch.
-    base: u64,
-    expected_offset: Option<u64>,
     /// Known from the first acknowledgement on.
     product_id: String,
-    unacked: VecDeque<Pending>,
+    unacked: Window,
     backoff: Backoff,
     last_error: Option<Error>,
     stopped: bool,
@@ -120,15 +93,11 @@ impl Session {
     ) -> Self {
         Self {
             transport,
-            expected_offset: settings.expected_offset,
+            unacked: Window::new(id, settings.expected_offset),
             settings,
-            id: Bytes::copy_from_slice(&id),
             queue,
             watcher,
-            epoch: 0,
-            base: 0,
             product_id: String::new(),
-            unacked: VecDeque::new(),
             backoff: Backoff::default(),
             last_error: None,
             stopped: false,
@@ -163,9 +132,9 @@ impl Session {
 
     fn take(&mut self, sealed: Sealed) {
         let deadline = sealed.since + self.settings.delivery_timeout;
-        let pending = Pending { sealed, deadline, lost: false, epochs: 0 };
+        let pending = Pending::new(sealed, deadline);
         match self.stopped {
-            false => self.unacked.push_back(pending),
+            false => self.unacked.push(pending),
             true => self.resolve(pending, Err(preceding_failed())),
         }
     }
@@ -174,12 +143,11 @@ impl Session {
     async fn interrupted(&mut self, error: Error) {
         tracing::debug!(product = self.settings.product, %error, "append stream lost");
         if !error.is_retryable() {
-            while let Some(pending) = self.unacked.pop_front() {
-                let applied = if pending.lost { Applied::Unknown } else { Applied::No };
+            while let Some(pending) = self.unacked.pop_failed() {
+                let applied = pending.applied();
                 self.fail(pending, error.clone().with_applied(applied));
             }
-            self.base = 0;
-            self.epoch += 1;
+            self.unacked.end_epoch();
             return;
         }
         let pause = self.backoff.pause().max(error.retry_after().unwrap_or_default());
@@ -267,7 +235,7 @@ impl Session {
         wire.resume_at = None;
         loop {
             if wire.sent == self.unacked.len() {
-                if self.unacked.len() >= REQUESTS_IN_FLIGHT || self.stopped {
+                if self.unacked.is_full() || self.stopped {
                     return Sending::Paused;
                 }
                 match self.queue.next(self.unacked.is_empty()) {
@@ -286,7 +254,7 @@ impl Session {
                 // The call is over; its results say why.
                 Err(TrySendError::Closed(())) => return Sending::Paused,
             }
-            wire.outstanding.push_back((wire.next_id, self.unacked[wire.sent].sealed.number));
+            wire.outstanding.push_back((wire.next_id, self.unacked.get(wire.sent).sealed.number));
             wire.next_id += 1;
             wire.sent += 1;
         }
@@ -294,22 +262,16 @@ impl Session {
 
     fn request(&self, request_id: u64, index: usize) -> server_v1::AppendStreamRequest {
         let settings = &self.settings;
-        let before = || -> u64 {
-            self.unacked.iter().take(index).map(|p| u64::from(p.sealed.batch.count())).sum()
-        };
+        let (producer, expected_offset) = self.unacked.stamp(index);
         let append = server_v1::AppendRequest {
             product: settings.product.clone(),
             product_id: self.product_id.clone(),
             partition: settings.partition,
-            batch: vec![self.unacked[index].sealed.batch.bytes().clone()],
+            batch: vec![self.unacked.get(index).sealed.batch.bytes().clone()],
             schema_version: settings.schema_version,
             durability: settings.durability.into(),
-            producer: Some(v1::Producer {
-                id: self.id.clone(),
-                epoch: self.epoch,
-                sequence: self.base + index as u64,
-            }),
-            expected_offset: self.expected_offset.map(|offset| offset + before()),
+            producer: Some(producer),
+            expected_offset,
         };
         server_v1::AppendStreamRequest { request_id, append: Some(append) }
     }
@@ -332,10 +294,7 @@ impl Session {
                 let error = error_in_message(&status);
                 match wire.draining {
                     Some(_) if error.applied() == Applied::No => {}
-                    Some(_) => {
-                        let pending = self.unacked.iter_mut().find(|p| p.sealed.number == number);
-                        pending.into_iter().for_each(|pending| pending.lost = true);
-                    }
+                    Some(_) => self.unacked.mark_lost(number),
                     None => self.failed(wire, error),
                 }
                 Ok(())
@@ -345,15 +304,11 @@ impl Session {
     }
 
     fn acknowledged(&mut self, ack: BatchAck) {
-        let Some(front) = self.unacked.pop_front() else { return };
-        self.base += 1;
+        let Some(front) = self.unacked.pop_acknowledged() else { return };
         self.backoff.reset();
         self.last_error = None;
         self.product_id.clone_from(&ack.product_id);
         let count = u64::from(front.sealed.batch.count());
-        if let Some(expected) = &mut self.expected_offset {
-            *expected += count;
-        }
         if ack.count() == count {
             self.resolve(front, Ok(Arc::new(ack)));
         } else {
@@ -377,12 +332,12 @@ impl Session {
             let pause = self.backoff.pause().max(error.retry_after().unwrap_or_default());
             wire.resume_at = Some(Instant::now() + pause);
             self.last_error = Some(error);
-        } else if let Some(front) = self.unacked.pop_front() {
+        } else if let Some(front) = self.unacked.pop_failed() {
             // A definite refusal says the same of everything behind it. Still, if an earlier
             // attempt may linger somewhere, the epoch ends, which fences it.
             drain.unknown = error.applied() == Applied::Unknown || (lost && forgotten);
             drain.new_epoch = lost;
-            let applied = if lost { Applied::Unknown } else { Applied::No };
+            let applied = front.applied();
             self.fail(front, error.with_applied(applied));
         }
         wire.draining = Some(drain);
@@ -398,13 +353,13 @@ impl Session {
             self.mark_lost(wire);
         }
         while self.unacked.front().is_some_and(|front| front.deadline <= now) {
-            if self.unacked[0].lost {
+            if self.unacked.front().is_some_and(|front| front.lost) {
                 // Everything behind it that may have arrived shares its fate: without this batch's
                 // outcome theirs cannot be learned, and sending them again could repeat them.
                 self.give_up_lost();
                 return true;
             }
-            let Some(front) = self.unacked.pop_front() else { break };
+            let Some(front) = self.unacked.pop_failed() else { break };
             let error = timed_out(self.settings.delivery_timeout, self.last_error.as_ref());
             self.fail(front, error.with_applied(Applied::No));
         }
@@ -414,11 +369,11 @@ impl Session {
     /// Fails every batch from the front whose outcome is unknown, and ends the epoch.
     fn give_up_lost(&mut self) {
         while self.unacked.front().is_some_and(|front| front.lost) {
-            let Some(front) = self.unacked.pop_front() else { break };
+            let Some(front) = self.unacked.pop_failed() else { break };
             let error = timed_out(self.settings.delivery_timeout, self.last_error.as_ref());
             self.fail(front, error.with_applied(Applied::Unknown));
         }
-        self.end_epoch();
+        self.unacked.end_epoch();
     }
 
     /// The requests without a result may have been appended, unless they stand behind a definite
@@ -428,16 +383,7 @@ impl Session {
             return;
         }
         for (_, number) in &wire.outstanding {
-            let pending = self.unacked.iter_mut().find(|p| p.sealed.number == *number);
-            pending.into_iter().for_each(|pending| pending.lost = true);
-        }
-    }
-
-    fn end_epoch(&mut self) {
-        self.epoch += 1;
-        self.base = 0;
-        for pending in &mut self.unacked {
-            pending.lost = false;
+            self.unacked.mark_lost(*number);
         }
     }
 
@@ -447,12 +393,12 @@ impl Session {
         if let Some(drain) = wire.draining.filter(|drain| drain.new_epoch) {
             match drain.unknown {
                 true => self.give_up_lost(),
-                false => self.end_epoch(),
+                false => self.unacked.end_epoch(),
             }
         }
         if self.stopped {
-            while let Some(pending) = self.unacked.pop_front() {
-                let applied = if pending.lost { Applied::Unknown } else { Applied::No };
+            while let Some(pending) = self.unacked.pop_failed() {
+                let applied = pending.applied();
                 self.resolve(pending, Err(preceding_failed().with_applied(applied)));
             }
         }

@@ -60,6 +60,32 @@ async fn a_position_inside_a_batch_gives_the_record_at_that_offset_first() {
 }
 
 #[tokio::test]
+async fn records_outside_the_range_asked_for_are_dropped_even_if_the_broker_sends_them() {
+    let broker = Broker::start().await;
+    broker.append(&numbers(0..10));
+    broker.append(&numbers(10..20));
+    {
+        let mut state = broker.shared.state.lock();
+        state.careless = true;
+        // The durable end lies within the second batch.
+        state.end = 15;
+    }
+    let builder = consumer(&broker).await.from(StartAt::Offset(3)).stop_at_end(true);
+    assert_eq!(rest(builder.build()).await, numbers(3..15));
+}
+
+#[tokio::test]
+async fn what_arrives_while_reading_to_the_end_is_not_part_of_it() {
+    let broker = Broker::start().await;
+    (0..4).for_each(|n| broker.append(&numbers(n * 10..n * 10 + 10)));
+    broker.shared.state.lock().end_after = Some(2);
+    let mut consumer = consumer(&broker).await.stop_at_end(true).build();
+    consumer.next_record().await.unwrap();
+    broker.append(&numbers(40..50));
+    assert_eq!(rest(consumer).await, numbers(1..40));
+}
+
+#[tokio::test]
 async fn positions_say_where_to_go_on() {
     let broker = Broker::start().await;
     broker.append(&numbers(0..10));

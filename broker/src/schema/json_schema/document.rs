@@ -1,5 +1,6 @@
 //! A JSON Schema as written.
 
+use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::schema::avro::plain;
 use crate::schema::{Field, FieldPath, MAX_DEPTH, Malformed, json_text};
 
 /// Largest compiled regular expression.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+pub(super) const MAX_PATTERN_BYTES: usize = 4 << 20;
 
 /// A schema that conforms to its metaschema, refers to nothing outside itself, and ends.
 pub(in crate::schema) struct JsonSchema {
@@ -66,7 +67,17 @@ impl JsonSchema {
             .build(&self.document)
             .map_err(|error| {
                 let at = error.instance_path().to_string();
-                Malformed::new(at, format!("the schema cannot be used: {error}"))
+                let what = match error.kind() {
+                    ValidationErrorKind::Format { format } if format == "regex" => format!(
+                        "{} is not a regular expression that can be used: none with look-around \
+                         or back-references, because a match must take linear time, and none \
+                         that needs more than {} MiB",
+                        error.instance(),
+                        MAX_PATTERN_BYTES >> 20
+                    ),
+                    _ => format!("the schema cannot be used: {error}"),
+                };
+                Malformed::new(at, what)
             })?;
         Ok(JsonValidator::new(compiled, self.shape.into_places()))
     }

@@ -6,6 +6,7 @@ use jsonschema::{Draft, uri};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
+use super::document::MAX_PATTERN_BYTES;
 use crate::schema::Malformed;
 
 /// Longest chain of subschemas that apply to one and the same place of a value.
@@ -16,6 +17,12 @@ const MAX_APPLICATIONS: usize = 4096;
 
 /// Most regular expressions in one schema.
 const MAX_PATTERNS: usize = 128;
+
+/// Largest compiled regular expression that counts as small.
+const SMALL_PATTERN_BYTES: usize = 64 << 10;
+
+/// Most regular expressions that are not small, for instance `\p{L}{1,60}`.
+const MAX_LARGE_PATTERNS: usize = 16;
 
 /// The address of a document without `$id`.
 const NO_ADDRESS: &str = "json-schema:///";
@@ -45,6 +52,25 @@ pub(super) struct Node {
     pub(super) docs: String,
 }
 
+impl Node {
+    fn alias(&self) -> Option<usize> {
+        let lists = [&self.sometimes, &self.hints, &self.prefix];
+        let bare = lists.iter().all(|list| list.is_empty())
+            && self.properties.is_empty()
+            && self.patterns.is_empty()
+            && self.additional.is_none()
+            && !self.decides_additional
+            && self.items.is_none()
+            && self.types.is_empty()
+            && self.required.is_empty()
+            && self.docs.is_empty();
+        match self.always[..] {
+            [only] if bare => Some(only),
+            _ => None,
+        }
+    }
+}
+
 /// All subschemas. Chains that apply to one place are finite and short.
 pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
@@ -66,6 +92,7 @@ impl Graph {
             recursive: Vec::new(),
             references: Vec::new(),
             patterns: 0,
+            large_patterns: 0,
         };
         let root = builder.resource(NO_ADDRESS.to_owned(), String::new());
         let root = builder.node(document, "", root)?;
@@ -75,6 +102,14 @@ impl Graph {
         let graph = Self { nodes: builder.nodes, root };
         graph.check_chains()?;
         Ok(graph)
+    }
+
+    /// The node itself, or the one it stands for if it is a reference and nothing else.
+    pub(super) fn meant(&self, mut at: usize) -> usize {
+        while let Some(target) = self.nodes[at].alias() {
+            at = target;
+        }
+        at
     }
 
     /// A value is finite, so following subschemas down into it ends; following those that apply
@@ -150,6 +185,7 @@ struct Builder<'a> {
     recursive: Vec<usize>,
     references: Vec<Reference>,
     patterns: usize,
+    large_patterns: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -247,15 +283,15 @@ impl<'a> Builder<'a> {
 
         self.nodes[at].properties = self.map(members, "properties", pointer, resource)?;
         for (pattern, node) in self.map(members, "patternProperties", pointer, resource)? {
-            self.count_pattern(pointer)?;
-            match RegexBuilder::new(&pattern).size_limit(1 << 20).build() {
+            self.count_pattern(&pattern, pointer)?;
+            match RegexBuilder::new(&pattern).size_limit(MAX_PATTERN_BYTES).build() {
                 Ok(pattern) => self.nodes[at].patterns.push((pattern, node)),
                 // The validator knows the notation of JavaScript better; it will judge.
                 Err(_) => self.nodes[at].decides_additional = true,
             }
         }
-        if members.contains_key("pattern") {
-            self.count_pattern(pointer)?;
+        if let Some(pattern) = text("pattern") {
+            self.count_pattern(pattern, pointer)?;
         }
         for keyword in ["additionalProperties", "unevaluatedProperties"] {
             if let Some(node) = self.one(members, keyword, pointer, resource)? {
@@ -305,10 +341,21 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn count_pattern(&mut self, pointer: &str) -> Result<(), Malformed> {
+    fn count_pattern(&mut self, pattern: &str, pointer: &str) -> Result<(), Malformed> {
+        // In JavaScript `\w` and `\d` are ASCII, which only makes them smaller.
+        let is_small = |unicode| {
+            let mut builder = RegexBuilder::new(pattern);
+            builder.unicode(unicode).size_limit(SMALL_PATTERN_BYTES).build().is_ok()
+        };
         self.patterns += 1;
-        if self.patterns > MAX_PATTERNS {
-            let what = format!("more than {MAX_PATTERNS} regular expressions in one schema");
+        if !is_small(false) && !is_small(true) {
+            self.large_patterns += 1;
+        }
+        if self.patterns > MAX_PATTERNS || self.large_patterns > MAX_LARGE_PATTERNS {
+            let what = format!(
+                "more than {MAX_PATTERNS} regular expressions in one schema, or more than \
+                 {MAX_LARGE_PATTERNS} large ones"
+            );
             return Err(Malformed::new(pointer, what));
         }
         Ok(())

@@ -14,6 +14,10 @@ use crate::schema::{Field, FieldPath, MAX_DEPTH, MAX_FIELDS, Malformed};
 /// Most distinct places of one schema.
 const MAX_PLACES: usize = 16_384;
 
+/// Most properties and items, counted at every place: a definition that many others refer to
+/// counts each time.
+const MAX_DECLARED: usize = 100_000;
+
 /// One place, as the check walks it. Numbers are indexes of places.
 #[derive(Default)]
 pub(super) struct Place {
@@ -58,12 +62,15 @@ impl Shape {
     pub(super) fn build(graph: Graph) -> Result<Self, Malformed> {
         let mut builder = Builder { graph: &graph, known: HashMap::new(), starts: Vec::new() };
         builder.place(vec![graph.root]);
-        let (mut places, mut speakers) = (Vec::new(), Vec::new());
+        let (mut places, mut speakers) = (Vec::<Place>::new(), Vec::new());
+        let mut declared = 0;
         while places.len() < builder.starts.len() {
-            if builder.starts.len() > MAX_PLACES {
-                return Err(Malformed::whole(format!(
-                    "the schema describes more than {MAX_PLACES} different places of a value"
-                )));
+            declared += places.last().map_or(0, |place| place.below().count());
+            if builder.starts.len() > MAX_PLACES || declared > MAX_DECLARED {
+                return Err(Malformed::whole(
+                    "the schema describes too many different places of a value; its definitions \
+                     are referred to too often, or combine in too many ways",
+                ));
             }
             let start = builder.starts[places.len()].clone();
             let here = Speakers {
@@ -191,6 +198,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn place(&mut self, mut start: Vec<usize>) -> usize {
+        start.iter_mut().for_each(|node| *node = self.graph.meant(*node));
         start.sort_unstable();
         start.dedup();
         *self.known.entry(start).or_insert_with_key(|start| {

@@ -1,0 +1,30 @@
+# Shortcuts. Each line is a command you can type yourself; none is the only way.
+
+default:
+    @just --list
+
+# What CI runs
+ci:
+    bash .ci/run
+
+# The broker with the flights mesh
+quickstart:
+    cargo run --release -- quickstart
+
+# Every test
+test:
+    cargo test --workspace
+
+# Formatting, lints and documentation, as CI checks them
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The model test of the engine with this many seeds: crashes at every disk call
+crash seeds="200":
+    MESHLOG_CRASH_SEEDS={{seeds}} cargo test -p meshlog-storage --test engine model -- --nocapture
+
+# Licences, sources and duplicate crates
+deny:
+    cargo deny check bans licenses sources

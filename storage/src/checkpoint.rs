@@ -1,0 +1,187 @@
+//! Writing and finding checkpoints.
+//!
+//! A checkpoint is written beside the last one, synced, read back, given its name, and the name
+//! synced; two are kept. If both are lost the journal still says everything as long as none of
+//! its files was reused.
+
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, OpenMode, read_all};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Checkpoint, Footer, QuarantineRecord, StreamRecord};
+use crate::position::FileSequence;
+
+const KEPT: usize = 2;
+
+/// The numbers of the checkpoints on disk, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    numbers: Vec<u64>,
+}
+
+impl Kept {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+}
+
+fn checkpoint_name(number: u64) -> String {
+    format!("checkpoint-{number:016}")
+}
+
+fn checkpoint_number(name: &str) -> Option<u64> {
+    name.strip_prefix("checkpoint-").filter(|digits| digits.len() == 16)?.parse().ok()
+}
+
+/// The path of the footer of a file that a crash left without a seal.
+pub(crate) fn sidecar_path(directory: &Path, sequence: FileSequence) -> PathBuf {
+    directory.join(format!("footer-{sequence:016}"))
+}
+
+/// The sequence in a sidecar's name.
+pub(crate) fn sidecar_sequence(name: &str) -> Option<FileSequence> {
+    name.strip_prefix("footer-").filter(|digits| digits.len() == 16)?.parse().ok().map(FileSequence)
+}
+
+/// Writes the state as it is now.
+pub(crate) fn write(engine: &Engine, kept: &mut Kept) -> Result<()> {
+    let bytes = snapshot(engine).encode();
+    let number = kept.numbers.last().map_or(1, |last| last + 1);
+    let directory = &engine.options.directory;
+    let path = directory.join(checkpoint_name(number));
+    write_whole(engine.parts.disk.as_ref(), directory, &path, &bytes)?;
+    kept.numbers.push(number);
+    while kept.numbers.len() > KEPT {
+        let oldest = directory.join(checkpoint_name(kept.numbers.remove(0)));
+        engine.parts.disk.remove(&oldest).map_err(|error| io_error("remove", &oldest, error))?;
+    }
+    Ok(())
+}
+
+fn snapshot(engine: &Engine) -> Checkpoint {
+    // Held throughout: the committer folds and publishes a group under the same lock.
+    let folded = engine.state.folded();
+    let mut checkpoint = Checkpoint {
+        lsn: folded.lsn,
+        sequence: folded.sequence,
+        position: folded.position,
+        wall_time: engine.parts.clock.now(),
+        next_stream: folded.next_stream,
+        producers: folded.producers.records(),
+        state: folded.values.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        files: engine.files.records(),
+        damage: folded.damage.clone(),
+        ..Checkpoint::default()
+    };
+    let mut streams = engine.state.streams();
+    streams.sort_by_key(|stream| stream.id);
+    for stream in streams {
+        let view = stream.view();
+        checkpoint.streams.push(StreamRecord {
+            stream: stream.id,
+            start: view.start,
+            end: view.end(),
+            last_time: view.last_time,
+            last_file: view.last_file,
+        });
+        checkpoint.active.extend(view.footer_so_far(stream.id));
+        checkpoint.quarantine.extend(view.quarantine.iter().map(|(first, end)| QuarantineRecord {
+            stream: stream.id,
+            first: *first,
+            end: *end,
+        }));
+    }
+    checkpoint
+}
+
+/// The newest checkpoint that is whole, what is on disk, and what was wrong with the others.
+pub(crate) fn find(
+    disk: &dyn Disk,
+    directory: &Path,
+    names: &[String],
+) -> Result<(Option<Checkpoint>, Kept, Vec<String>)> {
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| checkpoint_number(name)).collect();
+    numbers.sort_unstable();
+    let mut damage = Vec::new();
+    let mut newest = None;
+    for number in numbers.iter().rev() {
+        let path = directory.join(checkpoint_name(*number));
+        let file =
+            disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
+        let bytes = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
+        match Checkpoint::decode(&bytes) {
+            Ok(checkpoint) => {
+                newest = Some(checkpoint);
+                break;
+            }
+            Err(why) => damage.push(format!(
+                "the checkpoint {} is damaged ({why}); an older one was used",
+                path.display()
+            )),
+        }
+    }
+    Ok((newest, Kept { numbers }, damage))
+}
+
+/// Keeps the footer of a file that has no seal. A cache: a lost one is made again.
+pub(crate) fn write_sidecar(
+    disk: &dyn Disk,
+    directory: &Path,
+    sequence: FileSequence,
+    salt: &[u8; 16],
+    footer: &Footer,
+) -> Result<()> {
+    let mut bytes = salt.to_vec();
+    footer.encode(&mut bytes);
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    write_whole(disk, directory, &sidecar_path(directory, sequence), &bytes)
+}
+
+/// The sidecar footer of this life of the file, if it is there and whole.
+pub(crate) fn read_sidecar(
+    disk: &dyn Disk,
+    directory: &Path,
+    sequence: FileSequence,
+    salt: &[u8; 16],
+) -> Option<Footer> {
+    let file = disk.open(&sidecar_path(directory, sequence), OpenMode::Existing).ok()?;
+    let bytes = read_all(file.as_ref()).ok()?;
+    let (body, crc) = bytes.split_last_chunk::<4>()?;
+    let footer = body.strip_prefix(salt.as_slice())?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    Footer::decode(footer).ok()
+}
+
+/// Writes a small file whole or not at all: another name, sync, read back, rename, sync.
+pub(crate) fn write_whole(
+    disk: &dyn Disk,
+    directory: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    let attempt = || {
+        match disk.remove(&unfinished) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.open(&unfinished, OpenMode::CreateNew)?;
+        file.write_at(0, bytes)?;
+        file.sync()?;
+        if read_all(file.as_ref())? != bytes {
+            return Err(std::io::Error::other("it reads back differently"));
+        }
+        disk.rename(&unfinished, path)?;
+        disk.sync_directory(directory)
+    };
+    attempt().map_err(|error| io_error("write", path, error))
+}
+
+/// An error of the operating system with the path it is about.
+pub(crate) fn io_error(what: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot {what} {}", path.display())).caused_by(error)
+}

@@ -1,0 +1,184 @@
+//! The operating system's files.
+//!
+//! Journal writes are aligned and, where the file system takes it, go past the page cache
+//! (`O_DIRECT`); everything else is buffered. Both are followed by `fdatasync`. On macOS a sync
+//! is `F_FULLFSYNC`, which the standard library issues for `sync_data`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{BLOCK, Disk, DiskFile, OpenMode};
+
+/// Whether aligned writes go past the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteMode {
+    /// Past it, where the file system takes that.
+    #[default]
+    Direct,
+    /// Through it.
+    Buffered,
+}
+
+/// The operating system's disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsDisk {
+    /// For aligned writes.
+    pub write_mode: WriteMode,
+}
+
+const LOCK_NAME: &str = "meshlog.lock";
+
+impl Disk for OsDisk {
+    fn lock(&self, directory: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(directory.join(LOCK_NAME))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let name = entry?.file_name();
+            match name.to_str() {
+                Some(LOCK_NAME) | None => {}
+                Some(name) => names.push(name.to_owned()),
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let buffered = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(mode == OpenMode::CreateNew)
+            .mode(0o600)
+            .open(path)?;
+        let direct = match self.write_mode {
+            WriteMode::Direct => open_direct(path),
+            WriteMode::Buffered => None,
+        };
+        Ok(Arc::new(OsFile { buffered, direct, refused_direct: AtomicBool::new(false) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        File::open(directory)?.sync_all()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> Option<File> {
+    let flag = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
+    OpenOptions::new().write(true).custom_flags(flag).open(path).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> Option<File> {
+    None
+}
+
+struct OsFile {
+    buffered: File,
+    /// The same file, past the page cache; absent where opening it so is refused.
+    direct: Option<File>,
+    /// Set when a direct write was refused for its alignment: some file systems open but
+    /// do not write.
+    refused_direct: AtomicBool,
+}
+
+impl DiskFile for OsFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.buffered.metadata()?.len())
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        if self.size()? >= size {
+            return Ok(());
+        }
+        allocate(&self.buffered, size)
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        if let Some(direct) = &self.direct
+            && is_aligned(position, bytes)
+            && !self.refused_direct.load(Ordering::Relaxed)
+        {
+            match direct.write_all_at(bytes, position) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.refused_direct.store(true, Ordering::Relaxed);
+                }
+                outcome => return outcome,
+            }
+        }
+        self.buffered.write_all_at(bytes, position)
+    }
+
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.buffered.read_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.buffered.sync_data()
+    }
+}
+
+fn is_aligned(position: u64, bytes: &[u8]) -> bool {
+    position.is_multiple_of(BLOCK as u64)
+        && bytes.len().is_multiple_of(BLOCK)
+        && bytes.as_ptr().addr().is_multiple_of(BLOCK)
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, size: u64) -> io::Result<()> {
+    let from = file.metadata()?.len();
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, size - from) {
+        Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, from, size),
+        outcome => Ok(outcome?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File, size: u64) -> io::Result<()> {
+    write_zeros(file, file.metadata()?.len(), size)
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut position = from;
+    while position < to {
+        let length = zeros.len().min(usize::try_from(to - position).unwrap_or(usize::MAX));
+        file.write_all_at(&zeros[..length], position)?;
+        position += length as u64;
+    }
+    Ok(())
+}

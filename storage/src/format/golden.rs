@@ -1,0 +1,298 @@
+//! Golden bytes: what version 1 writes, for ever. A test that fails here means that directories
+//! of users can no longer be read.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::entry::ProducerStamp;
+use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn batch() -> Frame {
+    Frame {
+        starts_entry: true,
+        payload_crc: 0x0403_0201,
+        payload_offset: 64,
+        payload_bytes: 5,
+        base_offset: Offset(7),
+        count: 3,
+        schema: 11,
+        application: 12,
+        broker_time: Timestamp(99),
+        producer: Some(ProducerStamp { scope: 13, id: [0xab; 16], epoch: 14, sequence: 15 }),
+        ..Frame::control(FrameKind::Batch, StreamId(6), Timestamp(100))
+    }
+}
+
+fn encoded(frame: &Frame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    assert_eq!(bytes.len(), frame.encoded_bytes());
+    bytes
+}
+
+#[test]
+fn a_batch_frame() {
+    let expected = "0103000001020304400000000500000006000000000000000700000000000000\
+                    030000000b0000000c0000000000000064000000000000006300000000000000\
+                    0d00000000000000abababababababababababababababab0f00000000000000\
+                    0e00000000000000";
+    assert_eq!(hex(&encoded(&batch())), expected);
+    assert_eq!(Frame::decode_table(&encoded(&batch()), 1, 69), Ok(vec![batch()]));
+}
+
+#[test]
+fn a_compacted_batch_frame_keeps_its_offsets() {
+    let frame = Frame { count: 2, offset_deltas: vec![0, 9], ..batch() };
+    let bytes = encoded(&frame);
+    assert_eq!(hex(&bytes[44..48]), "02000000");
+    assert_eq!(hex(&bytes[104..]), "0000000009000000");
+    assert_eq!(frame.end(), Offset(17));
+    assert_eq!(Frame::decode_table(&bytes, 1, 69), Ok(vec![frame]));
+    for deltas in [vec![5, 5], vec![1]] {
+        let wrong = Frame { count: 2, offset_deltas: deltas, ..batch() };
+        assert!(Frame::decode_table(&encoded(&wrong), 1, 69).is_err());
+    }
+}
+
+#[test]
+fn every_kind_of_control_record() {
+    let records = [
+        (ControlRecord::CreateStream, 2, ""),
+        (ControlRecord::DeleteStream, 3, ""),
+        (ControlRecord::Trim(Offset(258)), 4, "0201000000000000"),
+        (ControlRecord::Retention(Offset(1)), 5, "0100000000000000"),
+        (ControlRecord::Quarantine(Offset(1), Offset(2)), 6, "01000000000000000200000000000000"),
+        (
+            ControlRecord::Merged {
+                merge: 3,
+                inputs: vec![FileSequence(1), FileSequence(2)],
+                outputs: vec![FileSequence(9)],
+            },
+            7,
+            "030000000000000002000000010000000000000002000000000000000100000009000000000000\
+             00",
+        ),
+        (
+            ControlRecord::EpochChange { scope: 1, producer: [0xcd; 16], epoch: 2 },
+            8,
+            "0100000000000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd02000000",
+        ),
+        (
+            ControlRecord::SetState { key: Bytes::from("k"), value: Some(Bytes::from("vw")) },
+            9,
+            "010000006b01020000007677",
+        ),
+        (ControlRecord::SetState { key: Bytes::from("k"), value: None }, 9, "010000006b00"),
+    ];
+    for (record, number, expected) in records {
+        let mut payload = Vec::new();
+        record.encode(&mut payload);
+        assert_eq!(hex(&payload), expected, "{record:?}");
+        let frame = Frame::control(record.kind(), StreamId(1), Timestamp(2));
+        assert_eq!(encoded(&frame)[0], number);
+        assert_eq!(ControlRecord::decode(&frame, &payload), Ok(record));
+        payload.push(0);
+        assert!(ControlRecord::decode(&frame, &payload).is_err(), "bytes follow the end");
+    }
+}
+
+#[test]
+fn a_file_header() {
+    let header = FileHeader {
+        sequence: FileSequence(2),
+        salt: [0x5a; 16],
+        base_lsn: Lsn(40),
+        previous: Some(PreviousFile { sequence: FileSequence(1), end: 12288 }),
+        size: 4 << 20,
+        wall_time: Timestamp(1),
+    };
+    let bytes = header.encode();
+    assert_eq!(bytes.len(), FILE_HEADER_BYTES);
+    assert_eq!(
+        hex(&bytes[..84]),
+        "4d4553484c4f474a010000000000000002000000000000005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
+         28000000000000000100000000000000003000000000000000004000000000000100000000000000\
+         4a27dbce"
+    );
+    assert_eq!(bytes[..4096], bytes[4096..]);
+    assert_eq!(FileHeader::decode(&bytes), Ok(header));
+    let mut rotten = bytes.clone();
+    rotten[30] ^= 1;
+    assert_eq!(FileHeader::decode(&rotten), Ok(header), "the second copy serves");
+    rotten[4096 + 30] ^= 1;
+    assert!(FileHeader::decode(&rotten).is_err());
+}
+
+#[test]
+fn a_group_header_and_its_seal() {
+    let header = GroupHeader {
+        is_seal: true,
+        sequence: FileSequence(2),
+        lsn: Lsn(41),
+        length: 4096,
+        entries: 0,
+        frames: 0,
+        table_offset: 64,
+        table_bytes: 12,
+        table_crc: 1,
+        wall_time: Timestamp(3),
+    };
+    let salted = Salted::new(&[0x5a; 16], FileSequence(2), 41);
+    let mut bytes = Vec::new();
+    header.encode(salted, &mut bytes);
+    assert_eq!(
+        hex(&bytes),
+        "4d4c4752010000000200000000000000290000000000000000100000000000000000000040000000\
+         0c0000000100000003000000000000000000000054eb27d6"
+    );
+}
+
+#[test]
+fn a_footer_of_several_streams() {
+    let run =
+        |base, position| Run { base_offset: Offset(base), append_time: Timestamp(5), position };
+    let footer = Footer {
+        next: Some(FileSequence(3)),
+        streams: vec![
+            FooterStream {
+                stream: StreamId(1),
+                previous: None,
+                end: Offset(9),
+                runs: vec![run(0, 8192), run(4, 1 << 21)],
+            },
+            FooterStream {
+                stream: StreamId(8),
+                previous: Some(FileSequence(1)),
+                end: Offset(6),
+                runs: vec![run(5, 8192)],
+            },
+        ],
+    };
+    let mut bytes = Vec::new();
+    footer.encode(&mut bytes);
+    assert_eq!(
+        hex(&bytes),
+        "0300000000000000020000000100000000000000000000000000000009000000000000000200000000\
+         000000000000000500000000000000002000000000000004000000000000000500000000000000000020\
+         000000000008000000000000000100000000000000060000000000000001000000050000000000000005\
+         000000000000000020000000000000"
+    );
+    assert_eq!(Footer::decode(&bytes), Ok(footer.clone()));
+    assert!(bytes.len() <= Footer::encoded_bound(2, 3, 0));
+    assert_eq!(footer.find(StreamId(8)), Some(&footer.streams[1]));
+}
+
+#[test]
+fn a_checkpoint() {
+    let checkpoint = Checkpoint {
+        lsn: Lsn(1),
+        sequence: FileSequence(2),
+        position: 3,
+        wall_time: Timestamp(4),
+        next_stream: 5,
+        streams: vec![StreamRecord {
+            stream: StreamId(6),
+            start: Offset(7),
+            end: Offset(8),
+            last_time: Timestamp(9),
+            last_file: Some(FileSequence(1)),
+        }],
+        active: Vec::new(),
+        producers: vec![ProducerRecord {
+            scope: 1,
+            id: [2; 16],
+            epoch: 3,
+            next_sequence: 4,
+            recent: vec![RecentRecord {
+                lsn: Lsn(5),
+                ranges: vec![(StreamId(6), Offset(7), 8, Timestamp(9))],
+            }],
+        }],
+        state: vec![(Bytes::from("k"), Bytes::from("v"))],
+        files: vec![FileRecord {
+            sequence: FileSequence(1),
+            slot: 2,
+            salt: [3; 16],
+            size: 4,
+            base_lsn: Lsn(5),
+            last_lsn: Lsn(6),
+            end: 7,
+            seal: Some(7),
+            previous: None,
+        }],
+        quarantine: vec![QuarantineRecord {
+            stream: StreamId(6),
+            first: Offset(1),
+            end: Offset(2),
+        }],
+        damage: vec!["d".into()],
+    };
+    let bytes = checkpoint.encode();
+    assert_eq!(bytes.len(), 343);
+    assert_eq!(hex(&bytes[..16]), "4d4553484c4f47430100000000000000");
+    assert_eq!(hex(&bytes[bytes.len() - 4..]), "29f83c4d");
+    assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
+    for cut in 0..bytes.len() {
+        assert!(Checkpoint::decode(&bytes[..cut]).is_err());
+    }
+}
+
+#[test]
+fn the_format_file() {
+    let text = DirectoryFormat::CURRENT.encode();
+    assert_eq!(text, "meshlog data directory\nversion 1\nfeatures 00000000 00000000 00000000\n");
+    assert_eq!(DirectoryFormat::decode(text.as_bytes()), Ok(DirectoryFormat::CURRENT));
+    assert!(DirectoryFormat::decode(b"something else\n").is_err());
+}
+
+mod arbitrary {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = GroupHeader::decode(&[0; 16], FileSequence(1), &bytes);
+            let _ = Frame::decode_table(&bytes, 3, 4096);
+            let _ = Footer::decode(&bytes);
+            let _ = FileHeader::decode(&bytes);
+            let _ = Checkpoint::decode(&bytes);
+            let _ = DirectoryFormat::decode(&bytes);
+            for kind in [FrameKind::Trim, FrameKind::Merged, FrameKind::SetState] {
+                let frame = Frame::control(kind, StreamId(1), Timestamp(0));
+                let _ = ControlRecord::decode(&frame, &bytes);
+            }
+        }
+
+        #[test]
+        fn a_checkpoint_body_of_arbitrary_bytes_never_panics(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let mut whole = b"MESHLOGC\x01\0\0\0\0\0\0\0".to_vec();
+            whole.append(&mut bytes);
+            let crc = crc32fast::hash(&whole);
+            whole.extend_from_slice(&crc.to_le_bytes());
+            let _ = Checkpoint::decode(&whole);
+        }
+
+        #[test]
+        fn a_frame_comes_back_as_it_went(
+            stream in any::<u64>(), base in 0..u64::MAX / 2, count in 1..u32::MAX,
+            time in any::<u64>(), epoch in any::<u32>(), sequence in any::<u64>(),
+        ) {
+            let frame = Frame {
+                stream: StreamId(stream),
+                base_offset: Offset(base),
+                count,
+                append_time: Timestamp(time),
+                producer: Some(ProducerStamp { scope: 1, id: [1; 16], epoch, sequence }),
+                ..batch()
+            };
+            prop_assert_eq!(Frame::decode_table(&encoded(&frame), 1, 69), Ok(vec![frame]));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! How the journal looks on disk; described in `FORMAT.md`.
+
+mod checkpoint;
+mod control;
+mod directory;
+mod file_header;
+mod footer;
+mod frame;
+mod group;
+mod source;
+
+#[cfg(test)]
+mod golden;
+
+pub(crate) use checkpoint::{
+    Checkpoint, FileRecord, ProducerRecord, QuarantineRecord, RecentRecord, StreamRecord,
+};
+pub(crate) use control::ControlRecord;
+pub(crate) use directory::{DirectoryFormat, FORMAT_FILE, FORMAT_VERSION};
+pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, PreviousFile};
+pub(crate) use footer::{Footer, FooterStream, RUN_SPAN, Run};
+pub(crate) use frame::{Frame, FrameKind};
+pub(crate) use group::{GROUP_HEADER_BYTES, GroupHeader, Salted, round_up};
+pub(crate) use source::Malformed;

@@ -1,0 +1,128 @@
+//! Slots: the files on disk that journal files live in, one after another.
+//!
+//! A slot keeps its name and its blocks for ever; which journal file it holds is what its header
+//! says. Overwriting written blocks makes small synced writes about twice as fast as extending a
+//! file, so slots are recycled, and new ones are written with zeros in the background when the
+//! load is small writes. One free slot is the reserve: when the disk is full, control work goes
+//! on in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::MmapMut;
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+
+/// One slot nobody else uses.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub(crate) number: u32,
+    pub(crate) size: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// All of its blocks were written before, so overwriting needs no file-system journal.
+    pub(crate) is_written: bool,
+}
+
+/// The free slots.
+pub(crate) struct Slots {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    next_number: u32,
+    free: Vec<Slot>,
+}
+
+/// The path of a slot.
+pub(crate) fn slot_path(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("journal-{number:06}"))
+}
+
+/// The number in a slot's name.
+pub(crate) fn slot_number(name: &str) -> Option<u32> {
+    name.strip_prefix("journal-").filter(|digits| digits.len() == 6)?.parse().ok()
+}
+
+impl Slots {
+    pub(crate) fn new(disk: Arc<dyn Disk>, directory: PathBuf, next_number: u32) -> Self {
+        Self { disk, directory, next_number, free: Vec::new() }
+    }
+
+    /// A slot for data, never the last free one.
+    pub(crate) fn take(&mut self, size: u64) -> io::Result<Slot> {
+        let surplus = self.free.len() > 1;
+        match self.free.iter().position(|slot| slot.size >= size) {
+            Some(index) if surplus => Ok(self.free.swap_remove(index)),
+            _ => self.create(size),
+        }
+    }
+
+    /// The reserve, for control work on a full disk.
+    pub(crate) fn take_reserve(&mut self, size: u64) -> Option<Slot> {
+        let index = self.free.iter().position(|slot| slot.size >= size)?;
+        Some(self.free.swap_remove(index))
+    }
+
+    /// Makes sure one free slot of this size is there; answers whether it is.
+    pub(crate) fn keep_reserve(&mut self, size: u64) -> io::Result<()> {
+        if !self.free.iter().any(|slot| slot.size >= size) {
+            let slot = self.create(size)?;
+            self.free.push(slot);
+        }
+        // Smaller ones are of no use once the files have grown.
+        while self.free.len() > 1
+            && let Some(index) = self.free.iter().position(|slot| slot.size < size)
+        {
+            let slot = self.free.swap_remove(index);
+            self.disk.remove(&slot_path(&self.directory, slot.number))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a slot back whose journal file is no longer needed.
+    pub(crate) fn give_back(&mut self, slot: Slot, keep: usize) -> io::Result<()> {
+        if self.free.len() < keep {
+            self.free.push(slot);
+            return Ok(());
+        }
+        let number = slot.number;
+        drop(slot);
+        self.disk.remove(&slot_path(&self.directory, number))
+    }
+
+    fn create(&mut self, size: u64) -> io::Result<Slot> {
+        let number = self.next_number;
+        self.next_number += 1;
+        let path = slot_path(&self.directory, number);
+        let file = self.disk.open(&path, OpenMode::CreateNew)?;
+        if let Err(error) = file.allocate(size) {
+            drop(file);
+            // Best effort: what stays behind is a slot without a header, free after a restart.
+            drop(self.disk.remove(&path));
+            return Err(error);
+        }
+        // The size must be durable before a group in it is acknowledged.
+        file.sync()?;
+        self.disk.sync_directory(&self.directory)?;
+        Ok(Slot { number, size, file, is_written: self.disk.is_memory() })
+    }
+}
+
+impl Slot {
+    /// Writes zeros over all blocks, so that later writes overwrite.
+    pub(crate) fn write_blocks(&mut self) -> io::Result<()> {
+        if self.is_written {
+            return Ok(());
+        }
+        let zeros = MmapMut::map_anon(1 << 20)?;
+        let mut position = 0;
+        while position < self.size {
+            let length =
+                zeros.len().min(usize::try_from(self.size - position).unwrap_or(usize::MAX));
+            self.file.write_at(position, &zeros[..length])?;
+            position += length as u64;
+        }
+        self.file.sync()?;
+        self.is_written = true;
+        Ok(())
+    }
+}

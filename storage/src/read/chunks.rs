@@ -1,0 +1,131 @@
+//! Bytes of journal files in memory: aligned chunks shared by all readers of all streams.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use memmap2::MmapMut;
+use parking_lot::Mutex;
+
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::ReadableFile;
+use crate::journal::slot_path;
+use crate::position::FileSequence;
+
+const CHUNK: u64 = 1 << 20;
+/// Ranges at least this long are read for their reader alone: sharing would save little and
+/// joining chunks would cost a copy.
+const LARGE: usize = 256 << 10;
+
+/// Chunks by file sequence, never by slot: another life of a file is another file.
+pub(crate) struct ChunkCache {
+    capacity: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    chunks: HashMap<(FileSequence, u64), Bytes>,
+    order: VecDeque<(FileSequence, u64)>,
+    bytes: usize,
+}
+
+impl ChunkCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity, inner: Mutex::default() }
+    }
+
+    /// Reads a range below the durable end of a file.
+    pub(crate) fn read(
+        &self,
+        engine: &Engine,
+        file: &ReadableFile,
+        position: u64,
+        length: usize,
+    ) -> Result<Bytes> {
+        let end = position + length as u64;
+        if end > file.end {
+            return Err(Error::new(
+                ErrorKind::Corrupt { next_readable: crate::position::Offset(0) },
+                format!("journal file {} says that it goes on after its end", file.sequence),
+            ));
+        }
+        if length >= LARGE {
+            return load(engine, file, position, length);
+        }
+        let mut joined = BytesMut::new();
+        let mut at = position;
+        while at < end {
+            let index = at / CHUNK;
+            let chunk_end = ((index + 1) * CHUNK).min(file.end);
+            let until = end.min(chunk_end);
+            let chunk = self.chunk(engine, file, index, until)?;
+            let from = usize::try_from(at - index * CHUNK).unwrap_or(usize::MAX);
+            let to = usize::try_from(until - index * CHUNK).unwrap_or(usize::MAX);
+            if at == position && until == end {
+                return Ok(chunk.slice(from..to));
+            }
+            joined.extend_from_slice(&chunk[from..to]);
+            at = until;
+        }
+        Ok(joined.freeze())
+    }
+
+    /// Forgets a file that is given back.
+    pub(crate) fn forget(&self, sequence: FileSequence) {
+        let mut inner = self.inner.lock();
+        let Inner { chunks, order, bytes } = &mut *inner;
+        chunks.retain(|(file, _), chunk| {
+            let keep = *file != sequence;
+            if !keep {
+                *bytes -= chunk.len();
+            }
+            keep
+        });
+        order.retain(|(file, _)| *file != sequence);
+    }
+
+    fn chunk(&self, engine: &Engine, file: &ReadableFile, index: u64, until: u64) -> Result<Bytes> {
+        let key = (file.sequence, index);
+        let wanted = usize::try_from(until - index * CHUNK).unwrap_or(usize::MAX);
+        if let Some(chunk) = self.inner.lock().chunks.get(&key)
+            && chunk.len() >= wanted
+        {
+            return Ok(chunk.clone());
+        }
+        // Only what is durable now: the rest of the chunk may still be written.
+        let length = CHUNK.min(file.end - index * CHUNK);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let chunk = load(engine, file, index * CHUNK, length)?;
+        let mut inner = self.inner.lock();
+        inner.bytes += chunk.len();
+        match inner.chunks.insert(key, chunk.clone()) {
+            Some(before) => inner.bytes -= before.len(),
+            None => inner.order.push_back(key),
+        }
+        while inner.bytes > self.capacity
+            && inner.order.len() > 1
+            && let Some(oldest) = inner.order.pop_front()
+        {
+            if let Some(chunk) = inner.chunks.remove(&oldest) {
+                inner.bytes -= chunk.len();
+            }
+        }
+        Ok(chunk)
+    }
+}
+
+fn load(engine: &Engine, file: &ReadableFile, position: u64, length: usize) -> Result<Bytes> {
+    let path = slot_path(&engine.options.directory, file.slot);
+    let failed = |error| {
+        Error::new(ErrorKind::Io, format!("cannot read {} at {position}", path.display()))
+            .caused_by(error)
+    };
+    // Anonymous maps are page-aligned and go back to the system when the last reader is done.
+    let mut slab = MmapMut::map_anon(length).map_err(failed)?;
+    let read = engine.files.handle(file.slot)?.read_at(position, &mut slab).map_err(failed)?;
+    if read < length {
+        return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(Bytes::from_owner(slab))
+}

@@ -1,0 +1,302 @@
+//! Recovery: from a directory as a crash left it to a journal that can be served.
+//!
+//! ```text
+//!  format ─► newest whole checkpoint ─► headers of all slots ─► replay, file by file
+//!         ─► the last group, if nothing proves it durable, is written into a new file and synced
+//!         ─► header of the new file ─► footers of files without a seal ─► checkpoint ─► serve
+//! ```
+//!
+//! Open never appends to a file that exists and never shortens one. The header of the new file
+//! says where the one before ends, which excludes the old copy of the group carried over; it is
+//! written last, so a crash anywhere in recovery leaves what was there before, and recovering
+//! again gives the same.
+//!
+//! A group that does not check is the end of the journal only if nothing proves that it was
+//! acknowledged: no later group, no later file. Otherwise it is damage: it is reported, the
+//! offsets it held are quarantined, everything else is served.
+
+mod replay;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::checkpoint::{self, io_error};
+use crate::disk::{OpenMode, read_all};
+use crate::engine::Recovered;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::Files;
+use crate::format::{
+    DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FileHeader, Frame,
+    GROUP_HEADER_BYTES, GroupHeader, PreviousFile, Salted, round_up,
+};
+use crate::journal::{
+    Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, Tail,
+    slot_number, slot_path,
+};
+use crate::keeper::Keeper;
+use crate::options::{Components, Options};
+use crate::position::{FileSequence, Lsn};
+use crate::read::Footers;
+use crate::state::{GroupView, State};
+use replay::{Carried, Replayed, replay};
+
+/// A slot and the header found in it.
+pub(crate) struct Found {
+    pub(crate) slot: Slot,
+    pub(crate) header: Option<FileHeader>,
+}
+
+/// Opens a directory that is locked by the caller.
+pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovered, bool)> {
+    let directory = options.directory.as_path();
+    let disk = parts.disk.as_ref();
+    let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
+    check_format(parts, directory, &names)?;
+    let (checkpoint, kept, damage) = checkpoint::find(disk, directory, &names)?;
+    let found = find_slots(parts, directory, &names)?;
+    let is_fresh = checkpoint.is_none() && found.values().all(|found| found.header.is_none());
+
+    let state = State::default();
+    state.folded().damage = damage;
+    let files = Files::new(std::sync::Arc::clone(&parts.disk), directory.to_owned());
+    let footers = Footers::new(options.index_bytes);
+    let replayed = replay(&state, &found, checkpoint, !kept.is_empty(), directory)?;
+    for (record, footer) in &replayed.finished {
+        files.finish(*record);
+        if let Some(footer) = footer {
+            footers.insert(record.sequence, footer.clone());
+        }
+    }
+
+    let next_slot = found.keys().max().map_or(1, |number| number + 1);
+    let mut slots = Slots::new(std::sync::Arc::clone(&parts.disk), directory.to_owned(), next_slot);
+    for (number, found) in found {
+        let is_live = replayed.finished.iter().any(|(record, _)| record.slot == number);
+        if !is_live {
+            slots
+                .give_back(found.slot, usize::MAX)
+                .map_err(|error| io_error("keep", &slot_path(directory, number), error))?;
+        }
+    }
+
+    let mut progress = FileProgress::default();
+    let mut ring = Ring::new(options.ring_bytes);
+    let opened = begin_file(options, parts, &mut slots, &replayed)?;
+    files.begin(
+        opened.file.header.sequence,
+        opened.file.slot.number,
+        opened.file.header.salt,
+        opened.file.position,
+    );
+    if let Some((carried, bytes)) = replayed.carried.as_ref().zip(opened.carried.as_ref()) {
+        let view = GroupView {
+            lsn: carried.header.lsn,
+            sequence: opened.file.header.sequence,
+            position: FILE_HEADER_BYTES as u64,
+            frames: &bytes.frames,
+            keep: true,
+        };
+        let mut folded = state.folded();
+        let changes = state.fold(&mut folded, &mut progress, &view, &mut |frame| {
+            let start = frame.payload_offset as usize;
+            Ok(bytes.bytes.slice(start..start + frame.payload_bytes as usize))
+        })?;
+        ring.push(bytes.bytes.len(), changes.batches);
+    }
+    for (record, footer) in &replayed.finished {
+        if let (None, Some(footer)) = (record.seal, footer)
+            && !disk.is_memory()
+        {
+            checkpoint::write_sidecar(disk, directory, record.sequence, &record.salt, footer)?;
+        }
+    }
+
+    remove_strays(parts, directory, &names, &replayed);
+
+    let file_max = usize::try_from(options.file_bytes_max).unwrap_or(usize::MAX);
+    let mut reservation = Reservation::new(options.group_bytes, file_max / 4 * 3);
+    let (next_bytes, lsn) = (opened.file.slot.size.max(options.file_bytes_min), opened.lsn);
+    {
+        let mut folded = state.folded();
+        folded.lsn = lsn;
+        folded.sequence = opened.file.header.sequence;
+        folded.position = opened.file.position;
+        let tails = state.streams().into_iter().map(|stream| {
+            let view = stream.view();
+            (stream.id, Tail { next: view.end(), last_time: view.last_time })
+        });
+        reservation.reset(tails, &folded.producers);
+        reservation.next_stream = folded.next_stream;
+    }
+    let next_bytes = next_bytes.min(options.file_bytes_max);
+    let committer = Committer {
+        file: opened.file,
+        lsn,
+        progress,
+        ring,
+        next_file: NextFile::new(next_bytes, options.file_bytes_max, parts.clock.monotonic()),
+        is_proven: replayed.carried.is_none(),
+        has_failed: false,
+    };
+    let keeper = Keeper::new(next_bytes, kept);
+    let recovered = Recovered { reservation, committer, state, files, footers, slots, keeper };
+    Ok((recovered, is_fresh))
+}
+
+/// Removes what an interrupted checkpoint or a file long given back left behind. Nothing depends
+/// on it, so a failure is only noted.
+fn remove_strays(parts: &Components, directory: &Path, names: &[String], replayed: &Replayed) {
+    for name in names {
+        let is_unfinished = name.ends_with(".unfinished");
+        let is_forgotten = checkpoint::sidecar_sequence(name).is_some_and(|sequence| {
+            !replayed.finished.iter().any(|(record, _)| record.sequence == sequence)
+        });
+        if (is_unfinished || is_forgotten)
+            && let Err(error) = parts.disk.remove(&directory.join(name))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, name, "a stray file could not be removed");
+        }
+    }
+}
+
+fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Result<()> {
+    let path = directory.join(FORMAT_FILE);
+    let disk = parts.disk.as_ref();
+    if !names.iter().any(|name| name == FORMAT_FILE) {
+        let foreign = names.iter().find(|name| !name.ends_with(".unfinished"));
+        if let Some(name) = foreign {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!(
+                    "{} holds {name} but no {FORMAT_FILE}: it is not a data directory of \
+                     Meshlog; give an empty or a new directory",
+                    directory.display()
+                ),
+            ));
+        }
+        let text = DirectoryFormat::CURRENT.encode();
+        return checkpoint::write_whole(disk, directory, &path, text.as_bytes());
+    }
+    let file =
+        disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
+    let bytes = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
+    let format = DirectoryFormat::decode(&bytes).map_err(|why| {
+        Error::new(ErrorKind::Format, format!("{} cannot be read: {why}", path.display()))
+    })?;
+    if format.version != FORMAT_VERSION || format.incompatible != 0 || format.read_only != 0 {
+        return Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "{} has format version {} (features {:08x} {:08x}), this program writes version \
+                 {FORMAT_VERSION} without features: open it with the program that wrote it",
+                directory.display(),
+                format.version,
+                format.read_only,
+                format.incompatible,
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn find_slots(
+    parts: &Components,
+    directory: &Path,
+    names: &[String],
+) -> Result<BTreeMap<u32, Found>> {
+    let mut found = BTreeMap::new();
+    for number in names.iter().filter_map(|name| slot_number(name)) {
+        let path = slot_path(directory, number);
+        let file = parts
+            .disk
+            .open(&path, OpenMode::Existing)
+            .map_err(|error| io_error("open", &path, error))?;
+        let size = file.size().map_err(|error| io_error("read", &path, error))?;
+        let mut bytes = vec![0; FILE_HEADER_BYTES];
+        let read = file.read_at(0, &mut bytes).map_err(|error| io_error("read", &path, error))?;
+        let header = FileHeader::decode(&bytes[..read]).ok();
+        let slot = Slot { number, size, file, is_written: header.is_some() };
+        found.insert(number, Found { slot, header });
+    }
+    Ok(found)
+}
+
+struct Opened {
+    file: CurrentFile,
+    lsn: Lsn,
+    carried: Option<CarriedBytes>,
+}
+
+struct CarriedBytes {
+    frames: Vec<Frame>,
+    bytes: bytes::Bytes,
+}
+
+/// The file that new groups go to: a group carried over first, synced, then the header.
+fn begin_file(
+    options: &Options,
+    parts: &Components,
+    slots: &mut Slots,
+    replayed: &Replayed,
+) -> Result<Opened> {
+    let sequence = replayed.newest.next();
+    let salt = parts.random.salt();
+    let carried = replayed.carried.as_ref().map(|carried| encode(carried, &salt, sequence));
+    let length = carried.as_ref().map_or(0, |carried| carried.bytes.len());
+    let frames = carried.as_ref().map_or(0, |carried| carried.frames.len());
+    let needed = FILE_HEADER_BYTES
+        + length
+        + round_up(GROUP_HEADER_BYTES + crate::format::Footer::encoded_bound(0, 0, frames))
+        + crate::disk::BLOCK;
+    let wanted = options.file_bytes_min.max(needed as u64);
+    // On a full disk the reserve serves: nothing new is accepted until there is space.
+    let slot = match slots.take(wanted) {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            slots.take_reserve(needed as u64).ok_or(error)
+        }
+        outcome => outcome,
+    }
+    .map_err(|error| {
+        Error::new(ErrorKind::DiskFull, "there is no space for a journal file: free some space")
+            .caused_by(error)
+    })?;
+    let base_lsn = replayed.carried.as_ref().map_or(replayed.lsn.next(), |c| c.header.lsn);
+    let header = FileHeader {
+        sequence,
+        salt,
+        base_lsn,
+        previous: replayed.last_file.map(|(sequence, end)| PreviousFile { sequence, end }),
+        size: slot.size,
+        wall_time: parts.clock.now(),
+    };
+    let path = slot_path(&options.directory, slot.number);
+    let write = || {
+        if let Some(carried) = &carried {
+            slot.file.write_at(FILE_HEADER_BYTES as u64, &carried.bytes)?;
+            slot.file.sync()?;
+        }
+        slot.file.write_at(0, &header.encode())?;
+        slot.file.sync()
+    };
+    write().map_err(|error| io_error("begin", &path, error))?;
+    let position = (FILE_HEADER_BYTES + length) as u64;
+    let lsn = replayed.carried.as_ref().map_or(replayed.lsn, |carried| carried.header.lsn);
+    Ok(Opened { file: CurrentFile { slot, header, position }, lsn, carried })
+}
+
+/// The same group, bound to another file.
+fn encode(carried: &Carried, salt: &[u8; 16], sequence: FileSequence) -> CarriedBytes {
+    let mut table = Vec::new();
+    carried.frames.iter().for_each(|frame| frame.encode(&mut table));
+    let salted = Salted::new(salt, sequence, carried.header.lsn.0);
+    let header = GroupHeader { sequence, table_crc: salted.crc(&table), ..carried.header };
+    let mut bytes = carried.bytes.clone();
+    let start = header.table_offset as usize;
+    bytes[start..start + table.len()].copy_from_slice(&table);
+    let mut front = Vec::new();
+    header.encode(salted, &mut front);
+    bytes[..GROUP_HEADER_BYTES].copy_from_slice(&front);
+    CarriedBytes { frames: carried.frames.clone(), bytes: bytes.into() }
+}

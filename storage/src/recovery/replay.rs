@@ -1,0 +1,357 @@
+//! Replay: folding the groups that follow the checkpoint, one behind the reading, so that a group
+//! is folded only once something later proves that it was durable.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::Found;
+use super::scan::{ScannedGroup, Scanner};
+use crate::checkpoint::io_error;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
+};
+use crate::journal::{FileProgress, Slot, slot_path};
+use crate::position::{FileSequence, Lsn, Offset};
+use crate::producers::Producers;
+use crate::state::{GroupView, State};
+use crate::stream::Stream;
+
+/// The last group, which nothing proves durable.
+pub(crate) struct Carried {
+    pub(crate) header: GroupHeader,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What replay found.
+pub(crate) struct Replayed {
+    /// Finished files, with the footers known so far.
+    pub(crate) finished: Vec<(FileRecord, Option<Footer>)>,
+    /// The newest sequence ever used.
+    pub(crate) newest: FileSequence,
+    /// The last file and where its groups end, the one carried over not counted.
+    pub(crate) last_file: Option<(FileSequence, u64)>,
+    /// The newest LSN used, the one carried over not counted.
+    pub(crate) lsn: Lsn,
+    pub(crate) carried: Option<Carried>,
+}
+
+/// Folds everything into `state`.
+pub(crate) fn replay(
+    state: &State,
+    found: &BTreeMap<u32, Found>,
+    checkpoint: Option<Checkpoint>,
+    had_checkpoints: bool,
+    directory: &Path,
+) -> Result<Replayed> {
+    let by_sequence: BTreeMap<FileSequence, (&Slot, FileHeader)> = found
+        .values()
+        .filter_map(|found| {
+            let header = found.header?;
+            Some((header.sequence, (&found.slot, header)))
+        })
+        .collect();
+    let newest_header = by_sequence.keys().next_back().copied().unwrap_or_default();
+    let mut run = Run {
+        state,
+        directory,
+        progress: FileProgress::default(),
+        finished: Vec::new(),
+        lsn: Lsn(0),
+        pending: None,
+    };
+    let (mut sequence, mut position) = (FileSequence(1), FILE_HEADER_BYTES as u64);
+    let mut newest = newest_header;
+    match checkpoint {
+        Some(checkpoint) => {
+            (sequence, position) = (checkpoint.sequence, checkpoint.position);
+            newest = newest.max(sequence);
+            run.restore(checkpoint, &by_sequence);
+        }
+        None => {
+            let oldest = by_sequence.keys().next().copied();
+            if oldest.is_some_and(|oldest| oldest != FileSequence(1))
+                || (had_checkpoints && oldest.is_none())
+            {
+                return Err(Error::new(
+                    ErrorKind::Corrupt { next_readable: Offset(0) },
+                    format!(
+                        "no checkpoint in {} is whole, and the journal no longer reaches back to \
+                         its beginning: restore the directory from a backup",
+                        directory.display()
+                    ),
+                ));
+            }
+        }
+    }
+
+    let mut last_file = None;
+    loop {
+        let successor = by_sequence.range(sequence.next()..).next().map(|(s, (_, h))| (*s, *h));
+        match by_sequence.get(&sequence) {
+            Some((slot, header)) => {
+                let end = run.file(slot, header, position, successor)?;
+                last_file = Some((sequence, end));
+            }
+            None if by_sequence.is_empty() && last_file.is_none() && !had_checkpoints => {}
+            None => run.damage(format!(
+                "journal file {sequence} is missing from {}; what was appended to it is lost",
+                directory.display()
+            )),
+        }
+        match successor {
+            Some((next, _)) => (sequence, position) = (next, FILE_HEADER_BYTES as u64),
+            None => break,
+        }
+    }
+
+    let carried = match run.pending.take() {
+        Some((scanned, bytes)) => {
+            Some(Carried { header: scanned.header, frames: scanned.frames, bytes })
+        }
+        None => None,
+    };
+    Ok(Replayed { finished: run.finished, newest, last_file, lsn: run.lsn, carried })
+}
+
+struct Run<'a> {
+    state: &'a State,
+    directory: &'a Path,
+    progress: FileProgress,
+    finished: Vec<(FileRecord, Option<Footer>)>,
+    lsn: Lsn,
+    /// The last group of the last file, verified, with its bytes.
+    pending: Option<(ScannedGroup, Vec<u8>)>,
+}
+
+impl Run<'_> {
+    fn damage(&self, sentence: String) {
+        tracing::error!(damage = %sentence);
+        let mut folded = self.state.folded();
+        if !folded.damage.contains(&sentence) {
+            folded.damage.push(sentence);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        checkpoint: Checkpoint,
+        by_sequence: &BTreeMap<FileSequence, (&Slot, FileHeader)>,
+    ) {
+        self.lsn = checkpoint.lsn;
+        {
+            let mut folded = self.state.folded();
+            folded.lsn = checkpoint.lsn;
+            folded.next_stream = checkpoint.next_stream;
+            folded.producers = Producers::from_records(checkpoint.producers);
+            folded.values = checkpoint.state.into_iter().collect();
+            folded.damage.extend(checkpoint.damage);
+        }
+        for record in checkpoint.streams {
+            self.state.restore(Stream::restored(
+                record.stream,
+                record.start,
+                record.end,
+                record.last_time,
+                record.last_file,
+            ));
+        }
+        for entry in checkpoint.active {
+            if let Ok(stream) = self.state.stream(entry.stream) {
+                self.progress.runs += entry.runs.len();
+                let mut view = stream.view();
+                view.active = entry.runs;
+                view.active_file = Some(checkpoint.sequence);
+                drop(view);
+                self.progress.touched.push(stream);
+            }
+        }
+        for range in checkpoint.quarantine {
+            if let Ok(stream) = self.state.stream(range.stream) {
+                stream.view().quarantine.push((range.first, range.end));
+            }
+        }
+        for record in checkpoint.files {
+            let is_there = by_sequence.get(&record.sequence).is_some_and(|(slot, header)| {
+                slot.number == record.slot && header.salt == record.salt
+            });
+            if is_there {
+                self.finished.push((record, None));
+            } else {
+                self.damage(format!(
+                    "journal file {} is missing from {}, or its header is damaged; what it holds \
+                     cannot be read",
+                    record.sequence,
+                    self.directory.display()
+                ));
+            }
+        }
+    }
+
+    /// Folds the groups of one file from `position`; answers where its groups end.
+    fn file(
+        &mut self,
+        slot: &Slot,
+        header: &FileHeader,
+        position: u64,
+        successor: Option<(FileSequence, FileHeader)>,
+    ) -> Result<u64> {
+        let path = slot_path(self.directory, slot.number);
+        let failed = |error| io_error("read", &path, error);
+        let sequence = header.sequence;
+        let mut scanner = Scanner::new(std::sync::Arc::clone(&slot.file), header.salt, sequence);
+        // A successor says where the groups end; without one they end where they stop checking.
+        let closed = successor.and_then(|(_, next)| {
+            next.previous.filter(|previous| previous.sequence == sequence).map(|p| p.end)
+        });
+        let limit = closed.unwrap_or(slot.size);
+        if position == FILE_HEADER_BYTES as u64 {
+            // A seal between the files took an LSN of its own.
+            self.lsn = self.lsn.max(Lsn(header.base_lsn.0.saturating_sub(1)));
+        }
+        let mut at = position;
+        let mut seal = None;
+        while at < limit {
+            let expected = self.newest_lsn().next();
+            let checked = scanner.group(at, limit).map_err(failed)?;
+            let group = match checked {
+                Ok(group) if group.header.lsn == expected => group,
+                other => {
+                    let why = other.err().map_or("it is out of order", |why| why.0);
+                    let newer = scanner.find_newer(at, limit, self.newest_lsn()).map_err(failed)?;
+                    match newer {
+                        // The group here was acknowledged before the newer one was written.
+                        Some(newer) => {
+                            self.damage(damaged(sequence, &path, at, newer.position, why));
+                            newer
+                        }
+                        None if closed.is_some() => {
+                            self.damage(damaged(sequence, &path, at, limit, why));
+                            break;
+                        }
+                        None => break,
+                    }
+                }
+            };
+            self.fold_pending(&mut scanner, sequence)?;
+            let end = group.position + u64::from(group.header.length);
+            if group.header.is_seal {
+                seal = Some(group.position);
+                at = group.position;
+                self.lsn = group.header.lsn;
+                self.check_seal(&group, sequence);
+                break;
+            }
+            self.pending = Some((group, Vec::new()));
+            at = end;
+        }
+        match closed {
+            Some(end) => {
+                self.fold_pending(&mut scanner, sequence)?;
+                let sealed = scanner.group(end, slot.size).map_err(failed)?;
+                seal = sealed.is_ok_and(|group| group.header.is_seal).then_some(end);
+                at = end;
+            }
+            None => at = self.verify_last(&mut scanner, at, &path)?,
+        }
+        let last_lsn = self.lsn;
+        let footer = self.progress.finish(sequence, None);
+        self.finished.push((
+            FileRecord {
+                sequence,
+                slot: slot.number,
+                salt: header.salt,
+                size: slot.size,
+                base_lsn: header.base_lsn,
+                last_lsn,
+                end: at,
+                seal,
+                previous: header.previous,
+            },
+            Some(footer),
+        ));
+        Ok(at)
+    }
+
+    fn newest_lsn(&self) -> Lsn {
+        self.pending.as_ref().map_or(self.lsn, |(group, _)| group.header.lsn)
+    }
+
+    fn check_seal(&self, group: &ScannedGroup, sequence: FileSequence) {
+        // The next file's header was synced before this seal was written, and it is not there.
+        if let Ok(Footer { next: Some(next), .. }) = Footer::decode(&group.table) {
+            self.damage(format!(
+                "journal file {next} is missing from {}, though file {sequence} names it; what was \
+                 appended to it is lost",
+                self.directory.display()
+            ));
+        }
+    }
+
+    /// Something proves the group before durable: folds it.
+    fn fold_pending(&mut self, scanner: &mut Scanner, sequence: FileSequence) -> Result<()> {
+        let Some((group, _)) = self.pending.take() else { return Ok(()) };
+        let view = GroupView {
+            lsn: group.header.lsn,
+            sequence,
+            position: group.position,
+            frames: &group.frames,
+            keep: false,
+        };
+        let mut folded = self.state.folded();
+        let outcome = self.state.fold(&mut folded, &mut self.progress, &view, &mut |frame| {
+            debug_assert!(frame.kind != FrameKind::Batch, "batches are not kept in replay");
+            let payload = scanner.payload(&group, frame).map_err(|error| {
+                Error::new(ErrorKind::Io, "the journal cannot be read").caused_by(error)
+            })?;
+            if crc32fast::hash(payload) != frame.payload_crc {
+                return Err(Error::new(
+                    ErrorKind::Corrupt { next_readable: Offset(0) },
+                    format!(
+                        "a control record in group {} is damaged (file {sequence} at {}): restore \
+                         the directory from a backup",
+                        group.header.lsn, group.position
+                    ),
+                ));
+            }
+            Ok(Bytes::copy_from_slice(payload))
+        });
+        outcome?;
+        drop(folded);
+        self.lsn = group.header.lsn;
+        Ok(())
+    }
+
+    /// The last group counts only if every payload checks: its sync may never have returned.
+    fn verify_last(&mut self, scanner: &mut Scanner, at: u64, path: &Path) -> Result<u64> {
+        let Some((group, _)) = self.pending.take() else { return Ok(at) };
+        let bytes = scanner.bytes(&group).map_err(|error| io_error("read", path, error))?;
+        let is_whole = bytes.len() == group.header.length as usize
+            && group.frames.iter().all(|frame| {
+                let start = frame.payload_offset as usize;
+                let payload = &bytes[start..start + frame.payload_bytes as usize];
+                crc32fast::hash(payload) == frame.payload_crc
+            });
+        let position = group.position;
+        if is_whole {
+            self.pending = Some((group, bytes));
+        } else {
+            tracing::warn!(
+                lsn = %group.header.lsn, position, path = %path.display(),
+                "the last group was not written whole; it was never acknowledged"
+            );
+        }
+        Ok(position)
+    }
+}
+
+fn damaged(sequence: FileSequence, path: &Path, from: u64, to: u64, why: &'static str) -> String {
+    format!(
+        "journal file {sequence} ({}) is damaged from {from} to {to}: {why}; the records there are \
+         lost, all others are served",
+        path.display()
+    )
+}

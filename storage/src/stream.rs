@@ -1,0 +1,189 @@
+//! One stream as readers see it: its bounds, its newest batches in memory, and where the file
+//! being written holds it.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use crate::entry::StoredBatch;
+use crate::format::{FooterStream, RUN_SPAN, Run};
+use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
+
+/// A stream that exists.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    view: Mutex<View>,
+}
+
+/// Changed only by the committer, after the sync that made the change durable and just before
+/// the durable LSN is published.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) start: Offset,
+    end: Offset,
+    /// The group that raised `end` last, and `end` before it: until that group's LSN is
+    /// published, readers see the former.
+    end_lsn: Lsn,
+    end_before: Offset,
+    pub(crate) last_time: Timestamp,
+    /// The newest finished file that holds the stream.
+    pub(crate) last_file: Option<FileSequence>,
+    /// In the file being written; empty if it holds nothing of the stream.
+    pub(crate) active: Vec<Run>,
+    /// The file that `active` is about.
+    pub(crate) active_file: Option<FileSequence>,
+    /// The newest batches, dense up to `end`.
+    recent: VecDeque<StoredBatch>,
+    /// Damaged ranges, by offset.
+    pub(crate) quarantine: Vec<(Offset, Offset)>,
+}
+
+/// What is added to a stream.
+pub(crate) struct Addition {
+    pub(crate) batch: StoredBatch,
+    pub(crate) lsn: Lsn,
+    /// The file being written.
+    pub(crate) sequence: FileSequence,
+    /// Where the group begins in it.
+    pub(crate) position: u64,
+    /// Whether to keep the batch in memory.
+    pub(crate) keep: bool,
+}
+
+impl Stream {
+    pub(crate) fn new(id: StreamId) -> Self {
+        Self::restored(id, Offset(0), Offset(0), Timestamp(0), None)
+    }
+
+    pub(crate) fn restored(
+        id: StreamId,
+        start: Offset,
+        end: Offset,
+        last_time: Timestamp,
+        last_file: Option<FileSequence>,
+    ) -> Self {
+        let view = View {
+            start,
+            end,
+            end_lsn: Lsn(0),
+            end_before: end,
+            last_time,
+            last_file,
+            active: Vec::new(),
+            active_file: None,
+            recent: VecDeque::new(),
+            quarantine: Vec::new(),
+        };
+        Self { id, view: Mutex::new(view) }
+    }
+
+    pub(crate) fn view(&self) -> parking_lot::MutexGuard<'_, View> {
+        self.view.lock()
+    }
+}
+
+impl View {
+    /// One past the last applied record.
+    pub(crate) fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// One past the last record whose group is published.
+    pub(crate) fn durable_end(&self, durable: Lsn) -> Offset {
+        if self.end_lsn <= durable { self.end } else { self.end_before }
+    }
+
+    /// Appends. The number of runs grows by what is returned.
+    pub(crate) fn add(&mut self, addition: Addition) -> usize {
+        let Addition { batch, lsn, sequence, position, keep } = addition;
+        assert!(batch.base_offset >= self.end, "offsets only rise");
+        assert!(batch.append_time >= self.last_time, "append times never decrease");
+        if lsn > self.end_lsn {
+            self.end_before = self.end;
+            self.end_lsn = lsn;
+        }
+        let begins_run = self.active.last().is_none_or(|run| position >= run.position + RUN_SPAN);
+        if begins_run {
+            self.active_file = Some(sequence);
+            self.active.push(Run {
+                base_offset: batch.base_offset,
+                append_time: batch.append_time,
+                position,
+            });
+        }
+        self.end = batch.end();
+        self.last_time = batch.append_time;
+        if keep {
+            self.recent.push_back(batch);
+        } else {
+            self.recent.clear();
+        }
+        usize::from(begins_run)
+    }
+
+    /// Forgets the oldest batch in memory; the ring gives its group up.
+    pub(crate) fn forget_oldest(&mut self, base_offset: Offset) {
+        if self.recent.front().is_some_and(|batch| batch.base_offset == base_offset) {
+            self.recent.pop_front();
+            if self.recent.is_empty() {
+                self.recent.shrink_to_fit();
+            }
+        }
+    }
+
+    /// The batches in memory from the one that holds `from`, if it is there.
+    pub(crate) fn recent_from(&self, from: Offset) -> Option<impl Iterator<Item = &StoredBatch>> {
+        let oldest = self.recent.front()?.base_offset;
+        if from < oldest {
+            return None;
+        }
+        let index = self.recent.partition_point(|batch| batch.end() <= from);
+        Some(self.recent.iter().skip(index))
+    }
+
+    /// The oldest batch in memory.
+    pub(crate) fn recent_oldest(&self) -> Option<&StoredBatch> {
+        self.recent.front()
+    }
+
+    /// The stream's part of the footer of the file being written, which is finished with it.
+    pub(crate) fn finish_file(
+        &mut self,
+        stream: StreamId,
+        sequence: FileSequence,
+    ) -> Option<FooterStream> {
+        let entry = self.footer_so_far(stream)?;
+        self.active = Vec::new();
+        self.active_file = None;
+        self.last_file = Some(sequence);
+        Some(entry)
+    }
+
+    /// The stream's part of the footer of the file being written.
+    pub(crate) fn footer_so_far(&self, stream: StreamId) -> Option<FooterStream> {
+        (!self.active.is_empty()).then(|| FooterStream {
+            stream,
+            previous: self.last_file,
+            end: self.end,
+            runs: self.active.clone(),
+        })
+    }
+
+    /// The run of the file being written from which to look for `offset`.
+    pub(crate) fn active_run(&self, offset: Offset) -> Option<Run> {
+        run_for(&self.active, offset)
+    }
+
+    /// If `offset` is damaged: where reading may go on.
+    pub(crate) fn damaged_until(&self, offset: Offset) -> Option<Offset> {
+        let range = self.quarantine.iter().find(|(first, end)| *first <= offset && offset < *end);
+        range.map(|(_, end)| *end)
+    }
+}
+
+/// The last run that begins at or before `offset`.
+pub(crate) fn run_for(runs: &[Run], offset: Offset) -> Option<Run> {
+    let index = runs.partition_point(|run| run.base_offset <= offset);
+    index.checked_sub(1).map(|index| runs[index])
+}

@@ -1,0 +1,12 @@
+//! The engine through its handle: what a caller may rely on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failing run names its seed")]
+
+mod appending;
+mod fixtures;
+mod model;
+mod reading;
+mod real;
+mod restarting;
+mod support;

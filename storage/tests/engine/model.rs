@@ -1,0 +1,527 @@
+//! The engine against a model, on a disk that loses power at every call.
+//!
+//! A run is a seeded list of operations. It is played once to count the disk calls, then once per
+//! call with power lost there; what survives of unsynced sectors and names is drawn from the seed,
+//! and also all and nothing. After each crash the directory is recovered, checked against the
+//! model, recovered with a second crash inside the recovery, and checked again.
+//!
+//! `MESHLOG_CRASH_SEEDS` sets the number of runs (default 6); a failure names seed, call and plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use meshlog_storage::disk::{CrashPlan, SeededRandom};
+use meshlog_storage::{Applied, Control, Durability, Entry, Offset, Storage, StreamId, Timestamp};
+
+use crate::support::{Machine, Outcome, lines, read_all, stamp, submit};
+
+/// One step of a run.
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    /// Batches for these streams (by index), this long, with a producer, this durability.
+    Append {
+        streams: Vec<usize>,
+        length: usize,
+        producer: Option<u8>,
+        durability: Durability,
+    },
+    Delete(usize),
+    Trim(usize),
+    SetState(u8, bool),
+    Drive,
+    Idle,
+    Wait(u64),
+    Reopen,
+}
+
+fn steps(seed: u64, count: usize) -> Vec<Step> {
+    let random = SeededRandom::new(seed);
+    let pick = |bound: u64| random.next_u64() % bound;
+    let mut steps = vec![Step::Create, Step::Create, Step::Drive];
+    while steps.len() < count {
+        steps.push(match pick(20) {
+            0 => Step::Create,
+            1 => Step::Delete(pick(4) as usize),
+            2 => Step::Trim(pick(4) as usize),
+            3 => Step::SetState(pick(3) as u8, pick(3) > 0),
+            4 => Step::Idle,
+            5 => Step::Wait(pick(12_000)),
+            6 if pick(3) == 0 => Step::Reopen,
+            7..=11 => Step::Drive,
+            _ => Step::Append {
+                streams: (0..=pick(3)).map(|_| pick(4) as usize).collect(),
+                length: [20, 400, 3000, 9000, 20_000][pick(5) as usize],
+                producer: (pick(3) == 0).then(|| pick(2) as u8),
+                durability: if pick(5) == 0 { Durability::Written } else { Durability::Synced },
+            },
+        });
+    }
+    steps.push(Step::Drive);
+    steps
+}
+
+/// What one append put into one stream.
+#[derive(Clone, Debug)]
+struct Piece {
+    entry: usize,
+    payload: Bytes,
+    count: u32,
+}
+
+/// One submitted entry, in the order of submission.
+struct Sent {
+    outcome: Outcome,
+    pieces: Vec<(StreamId, Piece)>,
+    controls: Vec<Control>,
+    wanted: Durability,
+    producer: Option<(u8, u64)>,
+}
+
+/// What was asked for, and what was answered.
+#[derive(Default)]
+struct Model {
+    sent: Vec<Sent>,
+    streams: Vec<StreamId>,
+    sequences: BTreeMap<u8, u64>,
+    /// What readers saw before the crash: never to change.
+    seen: BTreeMap<StreamId, Vec<(Offset, Bytes)>>,
+}
+
+/// The state after the first `entries` of those not refused.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Expected {
+    streams: BTreeMap<StreamId, (Offset, Vec<Piece2>)>,
+    state: BTreeMap<Bytes, Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Piece2 {
+    base: Offset,
+    payload: Bytes,
+}
+
+impl Model {
+    fn is_refused(sent: &Sent) -> bool {
+        matches!(&*sent.outcome.lock(), Some(Err(error)) if error.applied() == Applied::No)
+    }
+
+    fn is_acknowledged(sent: &Sent) -> bool {
+        matches!(&*sent.outcome.lock(), Some(Ok(ok)) if ok.durability > Durability::Written)
+    }
+
+    /// The states that a prefix of the entries not refused gives, by number of entries.
+    fn prefixes(&self) -> Vec<(usize, Expected)> {
+        let mut expected = Expected::default();
+        let mut prefixes = vec![(0, expected.clone())];
+        for (index, sent) in self.sent.iter().enumerate() {
+            if Self::is_refused(sent) {
+                continue;
+            }
+            for control in &sent.controls {
+                match control {
+                    Control::CreateStream(stream) => {
+                        expected.streams.insert(*stream, (Offset(0), Vec::new()));
+                    }
+                    Control::DeleteStream(stream) => drop(expected.streams.remove(stream)),
+                    Control::TrimStream(stream, start) => {
+                        if let Some((first, _)) = expected.streams.get_mut(stream) {
+                            *first = (*first).max(*start);
+                        }
+                    }
+                    Control::SetState { key, value: Some(value) } => {
+                        expected.state.insert(key.clone(), value.clone());
+                    }
+                    Control::SetState { key, value: None } => drop(expected.state.remove(key)),
+                }
+            }
+            for (stream, piece) in &sent.pieces {
+                if let Some((_, pieces)) = expected.streams.get_mut(stream) {
+                    let base = pieces.iter().map(|p: &Piece2| lines_in(&p.payload)).sum();
+                    let payload = piece.payload.clone();
+                    assert_eq!(lines_in(&payload), u64::from(piece.count), "{}", piece.entry);
+                    pieces.push(Piece2 { base: Offset(base), payload });
+                }
+            }
+            prefixes.push((index + 1, expected.clone()));
+        }
+        prefixes
+    }
+
+    /// Everything before this entry must be there.
+    fn acknowledged(&self) -> usize {
+        self.sent.iter().rposition(Self::is_acknowledged).map_or(0, |index| index + 1)
+    }
+}
+
+fn lines_in(payload: &Bytes) -> u64 {
+    payload.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// What a storage holds, seen through its handle.
+fn observe(storage: &Storage) -> Expected {
+    let mut observed =
+        Expected { state: storage.state().into_iter().collect(), ..Expected::default() };
+    for stream in storage.streams() {
+        let bounds = storage.bounds(stream).unwrap();
+        let batches = read_all(storage, stream, bounds.start)
+            .unwrap_or_else(|error| panic!("stream {stream} cannot be read: {error}"));
+        let pieces = batches
+            .into_iter()
+            .map(|batch| Piece2 { base: batch.base_offset, payload: batch.payload })
+            .collect();
+        observed.streams.insert(stream, (bounds.start, pieces));
+    }
+    observed
+}
+
+/// Whether what is observed is this prefix; pieces wholly before the start offset are gone.
+fn matches(observed: &Expected, expected: &Expected) -> bool {
+    observed.state == expected.state
+        && observed.streams.len() == expected.streams.len()
+        && observed.streams.iter().all(|(stream, (start, pieces))| {
+            expected.streams.get(stream).is_some_and(|(first, all)| {
+                let kept: Vec<_> = all
+                    .iter()
+                    .filter(|piece| piece.base.0 + lines_in(&piece.payload) > start.0)
+                    .cloned()
+                    .collect();
+                start == first && *pieces == kept
+            })
+        })
+}
+
+/// Plays a run until it ends or power is lost.
+fn play(machine: &Machine, steps: &[Step]) -> Model {
+    let mut model = Model::default();
+    let Ok(mut storage) = machine.open() else { return model };
+    for (tag, step) in steps.iter().enumerate() {
+        if machine.disk.has_crashed() {
+            break;
+        }
+        machine.clock.advance(Duration::from_millis(1));
+        match step {
+            Step::Create => {
+                let stream = storage.allocate_stream();
+                model.streams.push(stream);
+                let controls = vec![Control::CreateStream(stream)];
+                send(&mut model, &storage, Entry { controls, ..Entry::default() }, None);
+            }
+            Step::Append { streams, length, producer, durability } => {
+                let batches: Vec<_> = streams
+                    .iter()
+                    .filter_map(|index| model.streams.get(*index))
+                    .enumerate()
+                    .map(|(n, stream)| lines(*stream, (tag * 10 + n) as u64, 1 + n as u32, *length))
+                    .collect();
+                if batches.is_empty() {
+                    continue;
+                }
+                let producer = producer.map(|id| (id, *model.sequences.entry(id).or_default()));
+                let entry = Entry {
+                    batches,
+                    producer: producer.map(|(id, sequence)| stamp(id, sequence)),
+                    durability: *durability,
+                    ..Entry::default()
+                };
+                send(&mut model, &storage, entry, producer);
+            }
+            Step::Delete(index) => {
+                if let Some(stream) = model.streams.get(*index).copied() {
+                    let controls = vec![Control::DeleteStream(stream)];
+                    send(&mut model, &storage, Entry { controls, ..Entry::default() }, None);
+                }
+            }
+            Step::Trim(index) => {
+                if let Some(stream) = model.streams.get(*index).copied()
+                    && let Ok(bounds) = storage.bounds(stream)
+                {
+                    let start = Offset(bounds.start.0.midpoint(bounds.durable_end.0));
+                    let controls = vec![Control::TrimStream(stream, start)];
+                    send(&mut model, &storage, Entry { controls, ..Entry::default() }, None);
+                }
+            }
+            Step::SetState(key, set) => {
+                let value = set.then(|| Bytes::from(format!("value {tag}")));
+                let controls = vec![Control::SetState { key: Bytes::from(vec![*key]), value }];
+                send(&mut model, &storage, Entry { controls, ..Entry::default() }, None);
+            }
+            Step::Drive => storage.drive(),
+            Step::Idle => storage.drive_idle(),
+            Step::Wait(millis) => {
+                machine.clock.advance(Duration::from_millis(*millis));
+                storage.drive();
+            }
+            Step::Reopen => {
+                storage.drive();
+                drop(storage.close());
+                drop(storage);
+                match machine.open() {
+                    Ok(opened) => storage = opened,
+                    Err(_) => return model,
+                }
+            }
+        }
+        if !machine.disk.has_crashed() && tag % 7 == 0 {
+            look(&mut model, &storage);
+        }
+    }
+    drop(storage);
+    model
+}
+
+fn send(model: &mut Model, storage: &Storage, entry: Entry, producer: Option<(u8, u64)>) {
+    let index = model.sent.len();
+    let pieces = entry
+        .batches
+        .iter()
+        .map(|batch| {
+            let payload = batch.payload[0].clone();
+            (batch.stream, Piece { entry: index, payload, count: batch.count })
+        })
+        .collect();
+    let (controls, wanted) = (entry.controls.clone(), entry.durability);
+    let outcome = submit(storage, entry);
+    let sent = Sent { outcome, pieces, controls, wanted, producer };
+    if !Model::is_refused(&sent)
+        && let Some((id, sequence)) = producer
+    {
+        model.sequences.insert(id, sequence + 1);
+    }
+    model.sent.push(sent);
+}
+
+fn look(model: &mut Model, storage: &Storage) {
+    for stream in storage.streams() {
+        // Reading drives the storage, which may commit the stream's deletion.
+        if let Ok(bounds) = storage.bounds(stream)
+            && let Ok(batches) = read_all(storage, stream, bounds.start)
+        {
+            let seen = batches.into_iter().map(|b| (b.base_offset, b.payload)).collect();
+            model.seen.insert(stream, seen);
+        }
+    }
+}
+
+/// Everything that must hold after recovery.
+fn check(model: &Model, storage: &Storage, clean: bool) -> Expected {
+    let damage = storage.health().damage;
+    assert!(damage.is_empty(), "a crash is not damage: {damage:?}");
+    let observed = observe(storage);
+    let least = model.acknowledged();
+    let prefixes = model.prefixes();
+    let candidates = prefixes.iter().filter(|(entries, _)| *entries >= least);
+    let found = candidates.clone().any(|(_, expected)| matches(&observed, expected));
+    assert!(
+        found,
+        "what was recovered is no prefix that holds all {least} acknowledged entries\n\
+         observed {:#?}",
+        summary(&observed)
+    );
+    if clean {
+        let (_, all) = prefixes.last().unwrap();
+        assert!(matches(&observed, all), "a clean restart drops nothing");
+    }
+    // What a reader saw is still there, unless deleted or trimmed since.
+    for (stream, seen) in &model.seen {
+        let Some((start, pieces)) = observed.streams.get(stream) else { continue };
+        for (base, payload) in seen {
+            if base.0 + lines_in(payload) > start.0 {
+                let is_there = pieces.iter().any(|p| p.base == *base && p.payload == *payload);
+                assert!(is_there, "offset {base} of stream {stream} was read and is gone");
+            }
+        }
+    }
+    observed
+}
+
+fn summary(observed: &Expected) -> BTreeMap<StreamId, (Offset, Vec<(Offset, usize)>)> {
+    observed
+        .streams
+        .iter()
+        .map(|(stream, (start, pieces))| {
+            let pieces = pieces.iter().map(|piece| (piece.base, piece.payload.len())).collect();
+            (*stream, (*start, pieces))
+        })
+        .collect()
+}
+
+/// Retries of everything a producer sent answer without a second record.
+fn retry(model: &Model, storage: &Storage, observed: &Expected) {
+    let mut last: BTreeMap<u8, &Sent> = BTreeMap::new();
+    for sent in model.sent.iter().filter(|sent| !Model::is_refused(sent)) {
+        if let Some((id, _)) = sent.producer {
+            last.insert(id, sent);
+        }
+    }
+    for (id, sent) in last {
+        let Some((_, sequence)) = sent.producer else { continue };
+        let is_there = sent.pieces.iter().any(|(stream, piece)| {
+            observed
+                .streams
+                .get(stream)
+                .is_some_and(|(_, pieces)| pieces.iter().any(|p| p.payload == piece.payload))
+        });
+        let entry = Entry {
+            batches: sent
+                .pieces
+                .iter()
+                .map(|(stream, piece)| meshlog_storage::Batch {
+                    stream: *stream,
+                    payload: vec![piece.payload.clone()],
+                    count: piece.count,
+                    schema: 1,
+                    application: 2,
+                    expected_offset: None,
+                })
+                .collect(),
+            producer: Some(stamp(id, sequence)),
+            ..Entry::default()
+        };
+        let outcome = submit(storage, entry);
+        storage.drive();
+        let result = outcome.lock().take().unwrap();
+        if is_there {
+            let appended = result.expect("a retry of what is there is answered");
+            assert!(appended.duplicate, "producer {id} sequence {sequence} was appended twice");
+        }
+    }
+}
+
+fn crash_everywhere(seed: u64, count: usize, stride: u64, images: &mut BTreeSet<u64>) -> u64 {
+    let steps = steps(seed, count);
+    let machine = Machine::new(seed);
+    let model = play(&machine, &steps);
+    let calls = machine.disk.calls();
+    // Played to its end it restarts cleanly.
+    let storage = machine.open().unwrap();
+    check(&model, &storage, true);
+    drop(storage);
+
+    let mut crashes = 0;
+    let mut call = 1 + seed % stride;
+    while call <= calls {
+        let random = [1, 2, 3].map(|n| CrashPlan::Random(seed ^ call << 20 ^ n << 50));
+        let plans = [CrashPlan::KeepNothing, CrashPlan::KeepAll].into_iter().chain(random);
+        let mut crashed = Machine::new(seed);
+        crashed.disk.crash_at(call, seed);
+        let model = play(&crashed, &steps);
+        assert!(crashed.disk.has_crashed(), "a run of the same seed makes the same calls");
+        for plan in plans {
+            let context = format!("seed {seed}, {count} steps, call {call} of {calls}, {plan:?}");
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                recover_and_check(&crashed, &model, plan, seed ^ call)
+            }));
+            match outcome {
+                Ok(image) => {
+                    crashes += 1;
+                    images.insert(image);
+                }
+                Err(panic) => {
+                    eprintln!("FAILED: {context}");
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+        crashed.options.directory = "data".into();
+        call += stride;
+    }
+    crashes
+}
+
+fn recover_and_check(crashed: &Machine, model: &Model, plan: CrashPlan, seed: u64) -> u64 {
+    let machine = Machine {
+        disk: crashed.disk.after_crash(plan),
+        clock: Arc::clone(&crashed.clock),
+        random: Arc::new(SeededRandom::new(seed)),
+        options: crashed.options.clone(),
+    };
+    let image = machine.disk.image();
+    // A second crash, somewhere in the recovery.
+    let twice = Machine {
+        disk: machine.disk.after_crash(CrashPlan::KeepAll),
+        clock: Arc::clone(&machine.clock),
+        random: Arc::new(SeededRandom::new(seed ^ 1)),
+        options: machine.options.clone(),
+    };
+    twice.disk.crash_at(1 + seed % 24, seed);
+    drop(twice.open());
+    let again = Machine { disk: twice.disk.after_crash(CrashPlan::Random(seed)), ..twice };
+    let storage = again.open().unwrap();
+    let after_two = check(model, &storage, false);
+    drop(storage);
+
+    let storage = machine.open().unwrap();
+    let observed = check(model, &storage, false);
+    retry(model, &storage, &observed);
+    drop(storage);
+    // Recovering what a clean close left changes nothing.
+    let before = observe_closed(&machine);
+    assert_eq!(before, observe_closed(&machine));
+    drop(after_two);
+    image
+}
+
+fn observe_closed(machine: &Machine) -> Expected {
+    let storage = machine.open().unwrap();
+    let observed = observe(&storage);
+    storage.close().unwrap();
+    observed
+}
+
+fn seeds() -> u64 {
+    std::env::var("MESHLOG_CRASH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
+}
+
+#[test]
+fn a_crash_at_any_call_loses_nothing_acknowledged() {
+    let mut images = BTreeSet::new();
+    let mut crashes = 0;
+    for seed in 0..seeds() {
+        crashes += crash_everywhere(seed, 36, 1, &mut images);
+    }
+    println!("{crashes} crashes, {} distinct disk images", images.len());
+    assert!(images.len() as u64 > 60 * seeds(), "the runs are too much alike: {}", images.len());
+}
+
+#[test]
+fn a_crash_in_a_long_run_loses_nothing_acknowledged() {
+    let mut images = BTreeSet::new();
+    for seed in 1000..1000 + seeds() / 2 {
+        crash_everywhere(seed, 400, 37, &mut images);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_disk() {
+    let image = |seed| {
+        let machine = Machine::new(seed);
+        play(&machine, &steps(seed, 200));
+        (machine.disk.image(), machine.disk.calls())
+    };
+    assert_eq!(image(77), image(77));
+    assert_ne!(image(77), image(78));
+}
+
+#[test]
+fn a_written_acknowledgement_comes_before_the_sync_and_says_so() {
+    let machine = Machine::new(11);
+    let model = play(&machine, &[Step::Create, Step::Drive]);
+    let storage = machine.open().unwrap();
+    let entry = Entry {
+        batches: vec![lines(model.streams[0], 0, 1, 50)],
+        durability: Durability::Written,
+        ..Entry::default()
+    };
+    let outcome = submit(&storage, entry);
+    // The write is the next call, the sync the one after it.
+    machine.disk.crash_at(machine.disk.calls() + 2, 0);
+    storage.drive();
+    let appended = outcome.lock().take().unwrap().unwrap();
+    assert_eq!(appended.durability, Durability::Written);
+    assert_eq!(storage.bounds(model.streams[0]).unwrap().durable_end, Offset(0));
+    assert!(Timestamp(0) < appended.ranges[0].append_time);
+    assert!(model.sent.iter().all(|sent| sent.wanted == Durability::Synced));
+}
