@@ -68,25 +68,17 @@ impl Broker {
     /// `DIRECTORY_UNAVAILABLE` if another process has the directory, or its format is not ours.
     pub fn open(config: Config) -> Result<Self> {
         let wakeups = Arc::new(Wakeups::default());
-        let components = Components {
-            codec: Arc::new(RecordBatchCodec),
-            observer: Arc::clone(&wakeups) as Arc<dyn meshlog_storage::Observer>,
-        };
+        let codec = Arc::new(RecordBatchCodec);
+        let observer: Arc<dyn meshlog_storage::Observer> = wakeups.clone();
         let storage = match &config.data_dir {
             Some(directory) => {
                 let options = config.storage.options(directory.clone());
-                Storage::open(&options, components).map_err(|error| {
-                    let reason = Error::from(error.clone()).reason();
-                    Error::new(
-                        reason,
-                        format!("cannot open the data directory {}: {error}", directory.display()),
-                    )
-                    .with("directory", directory.display())
-                })?
+                Storage::open(options, Components::on_disk(codec, observer))
+                    .map_err(|error| Error::from(error).with("directory", directory.display()))?
             }
             None => {
                 let options = config.storage.options(PathBuf::from("memory"));
-                Storage::in_memory(&options, components)?
+                Storage::open(options, Components::in_memory(codec, observer))?
             }
         };
         let catalogue = Catalogue::open(&storage)?;

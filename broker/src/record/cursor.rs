@@ -331,14 +331,11 @@ pub(super) async fn offset_at_time(
 ) -> Result<Offset> {
     let (sender, receiver) = oneshot::channel();
     let stream = product.streams[partition as usize];
-    let now = broker.storage().offset_at_time(stream, time, move |result| {
+    broker.storage().offset_at_time(stream, time, move |result| {
         // The reader may have gone away.
         let _gone = sender.send(result);
     });
-    let result = match now {
-        Some(result) => result,
-        None => receiver.await.unwrap_or_else(|_| Err(no_answer())),
-    };
+    let result = receiver.await.unwrap_or_else(|_| Err(no_answer()));
     result.map_err(|error| explain(product, partition, None, &error))
 }
 
