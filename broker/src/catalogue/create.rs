@@ -8,7 +8,7 @@ use ulid::Ulid;
 use super::name::{SANDBOX, check_product, shell_word};
 use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
-use super::{Catalogue, check_length, domain, invalid, now, settings, tag, team};
+use super::{Catalogue, aside, check_length, domain, invalid, now, settings, tag, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Schema};
@@ -32,7 +32,8 @@ impl Catalogue {
         request: v1::CreateProductRequest,
     ) -> Result<v1::CreateProductResponse> {
         let validate_only = request.validate_only;
-        let plan = Plan::new(self, caller, request)?;
+        let (catalogue, author) = (self.clone(), caller.clone());
+        let plan = aside(move || Plan::new(&catalogue, &author, request)).await?;
         let mut mutation = self.begin().await;
         let (new_domain, new_team, contacts) = plan.check_against(&self.inner.view.read())?;
         let mut product = plan.product;

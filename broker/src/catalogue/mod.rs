@@ -8,6 +8,7 @@
 //! - A change is one entry of the journal: whole or absent, durable before it is seen and before
 //!   it is answered.
 //! - The view is a fold over the keys; after a restart it is the same.
+//! - Changes need a tokio runtime: what they bring is parsed on its blocking threads.
 //! - Reads and [`Catalogue::resolve`] take a read lock for the time of a look-up; no lock is held
 //!   while a change is written or a schema is parsed.
 //! - Ids, numbers of products and schema ids of frames are never given twice.
@@ -166,6 +167,18 @@ fn invalid(field: &'static str, what: impl Into<String>) -> Error {
     Error::new(Reason::InvalidArgument, format!("{field}: {what}"))
         .with("field", field)
         .with_violation(field, what)
+}
+
+/// Does work on a thread of its own: parsing what somebody sent may take a tenth of a second, and
+/// the threads of the runtime serve others.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(
+            Reason::Internal,
+            "the request could not be worked on; please report what was sent",
+        )),
+    }
 }
 
 /// Refuses text that is longer than its field takes.

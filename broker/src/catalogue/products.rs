@@ -1,5 +1,6 @@
 //! Reading, changing and deleting products.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use super::page::Page;
 use super::product::ProductHandle;
 use super::stored::Key;
 use super::view::View;
-use super::{Catalogue, check_etag, invalid, now, settings, tag, team};
+use super::{Catalogue, aside, check_etag, invalid, now, settings, tag, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
+use crate::schema::Schema;
 
 /// What an update can change.
 const CHANGEABLE: &str = "owner, description, classification, tags, settings, docs, support";
@@ -69,16 +71,22 @@ impl Catalogue {
         request: v1::UpdateProductRequest,
     ) -> Result<v1::UpdateProductResponse> {
         let asked = request.product.ok_or_else(|| invalid("product", "it is missing"))?;
-        let mut mutation = self.begin().await;
-        let handle = self.resolve(&asked.name, &asked.id)?;
-        let mut stored = handle.stored()?;
-        let mut product = stored.product.take().unwrap_or_default();
-        check_etag(&format!("the product `{}`", asked.name), &asked.etag, &product.etag)?;
-
+        let checked = self.resolve(&asked.name, &asked.id)?;
         let paths = match request.update_mask {
             Some(mask) if !mask.paths.is_empty() => mask.paths,
             _ => fields_given(&asked),
         };
+        if paths.iter().any(|path| path == "tags") {
+            let (tags, handle) = (asked.tags.clone(), Arc::clone(&checked));
+            aside(move || tag::check(&tags, distinct_schemas(&handle).into_iter())).await?;
+        }
+        let mut mutation = self.begin().await;
+        // Whoever did not pin an id meant the product that was checked.
+        let handle = self.resolve(&asked.name, &checked.id)?;
+        let mut stored = handle.stored()?;
+        let mut product = stored.product.take().unwrap_or_default();
+        check_etag(&format!("the product `{}`", asked.name), &asked.etag, &product.etag)?;
+
         if paths.is_empty() {
             return Err(invalid("update_mask", format!("name what to change: {CHANGEABLE}")));
         }
@@ -102,9 +110,6 @@ impl Catalogue {
         }
         check_texts(&product)?;
         settings::resolve(product.settings.as_ref(), handle.current().value.format())?;
-        if paths.iter().any(|path| path == "tags") {
-            tag::check(&product.tags, handle.versions().iter().rev().map(|v| &*v.value))?;
-        }
         if domain != SANDBOX {
             check_label(Named::Team, &product.owner)?;
         }
@@ -163,6 +168,13 @@ fn served(view: &parking_lot::RwLock<View>, handle: &ProductHandle) -> Result<v1
     let owner = team::find(&view.read(), &product.owner);
     product.contacts = owner.map(|team| team.contacts.clone()).unwrap_or_default();
     Ok(product)
+}
+
+/// The value schemas of a product, the newest first.
+fn distinct_schemas(handle: &ProductHandle) -> Vec<&Schema> {
+    let mut seen = HashSet::new();
+    let newest_first = handle.versions().iter().rev().map(|version| &*version.value);
+    newest_first.filter(|schema| seen.insert(schema.digest())).collect()
 }
 
 fn fields_given(asked: &v1::Product) -> Vec<String> {

@@ -5,10 +5,10 @@ use meshlog_proto::v1;
 use super::create::check_key_rule;
 use super::product::Version;
 use super::stored::{Key, StoredVersion};
-use super::{Catalogue, check_etag, now, settings};
+use super::{Catalogue, aside, check_etag, now, settings};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
-use crate::schema::{Field, Schema};
+use crate::schema::Schema;
 
 /// Most schema versions of one product.
 const MAX_VERSIONS: usize = 1000;
@@ -32,8 +32,14 @@ impl Catalogue {
                 .with("field", "value_schema")
                 .with_violation("value_schema", what)
         })?;
-        let value = self.parse(&value_source, "value_schema")?;
-        let key = request.key_schema.map(|source| self.parse(&source, "key_schema")).transpose()?;
+        let (catalogue, key_source) = (self.clone(), request.key_schema);
+        let (value, key, fields) = aside(move || {
+            let value = catalogue.parse(&value_source, "value_schema")?;
+            let key = key_source.map(|source| catalogue.parse(&source, "key_schema"));
+            let fields = fields(&value)?;
+            Ok((value, key.transpose()?, fields))
+        })
+        .await?;
 
         let mut mutation = self.begin().await;
         let handle = self.resolve(&request.product, "")?;
@@ -78,10 +84,10 @@ impl Catalogue {
             created_by: caller.principal(),
         };
         if request.validate_only {
-            let answer = parts(number, &value, key.as_deref(), StoredVersion::default())?;
+            let answer = parts(number, &value, key.as_deref(), StoredVersion::default(), fields);
             return Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) });
         }
-        let answer = parts(number, &value, key.as_deref(), version.clone())?;
+        let answer = parts(number, &value, key.as_deref(), version.clone(), fields);
         product.update_time = version.create_time;
         product.updated_by.clone_from(&version.created_by);
         product.etag = mutation.etag();
@@ -129,7 +135,13 @@ impl Catalogue {
 }
 
 fn message(version: &Version, stored: StoredVersion) -> Result<v1::SchemaVersion> {
-    parts(version.number, &version.value, version.key.as_deref(), stored)
+    let fields = fields(&version.value)?;
+    Ok(parts(version.number, &version.value, version.key.as_deref(), stored, fields))
+}
+
+fn fields(schema: &Schema) -> Result<Vec<v1::SchemaField>> {
+    let fields = schema.fields().map_err(|malformed| malformed.in_field("value_schema"))?;
+    Ok(fields.into_iter().map(v1::SchemaField::from).collect())
 }
 
 fn parts(
@@ -137,17 +149,16 @@ fn parts(
     value: &Schema,
     key: Option<&Schema>,
     stored: StoredVersion,
-) -> Result<v1::SchemaVersion> {
-    let fields: Vec<Field> =
-        value.fields().map_err(|malformed| malformed.in_field("value_schema"))?;
-    Ok(v1::SchemaVersion {
+    fields: Vec<v1::SchemaField>,
+) -> v1::SchemaVersion {
+    v1::SchemaVersion {
         version: number,
         value: Some(value.source()),
         value_fingerprint: value.fingerprint().to_string(),
         key: key.map(Schema::source),
         key_fingerprint: key.map(|key| key.fingerprint().to_string()).unwrap_or_default(),
-        fields: fields.into_iter().map(v1::SchemaField::from).collect(),
+        fields,
         create_time: stored.create_time,
         created_by: stored.created_by,
-    })
+    }
 }

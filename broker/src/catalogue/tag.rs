@@ -42,24 +42,26 @@ pub(super) fn check<'a>(tags: &[Tag], schemas: impl Iterator<Item = &'a Schema>)
         }
     }
     let tagged = tags.iter().map(|tag| tag.field_path.as_str()).filter(|path| !path.is_empty());
-    let tagged: HashSet<&str> = tagged.collect();
-    if tagged.is_empty() {
-        return Ok(());
-    }
-    let mut fields = Vec::new();
+    let mut unknown: HashSet<&str> = tagged.collect();
+    let mut examples = Vec::new();
     for schema in schemas {
-        fields.extend(schema.fields().map_err(|malformed| malformed.in_field("value_schema"))?);
-    }
-    let unknown = tagged.into_iter().find(|path| !fields.iter().any(|field| field.path == *path));
-    match unknown {
-        Some(path) if !fields.is_empty() => {
-            let some: Vec<&str> = fields.iter().take(8).map(|field| &*field.path).collect();
-            Err(invalid(
-                "tags.field_path",
-                format!("the schema has no field `{path}`; it has {}", some.join(", ")),
-            )
-            .with("path", path))
+        if unknown.is_empty() {
+            break;
         }
+        let fields = schema.fields().map_err(|malformed| malformed.in_field("value_schema"))?;
+        for field in fields {
+            unknown.remove(field.path.as_str());
+            if examples.len() < 8 {
+                examples.push(field.path);
+            }
+        }
+    }
+    match unknown.into_iter().min() {
+        Some(path) if !examples.is_empty() => Err(invalid(
+            "tags.field_path",
+            format!("the schema has no field `{path}`; it has {}", examples.join(", ")),
+        )
+        .with("path", path)),
         _ => Ok(()),
     }
 }
