@@ -24,6 +24,8 @@ mod offsets;
 mod read;
 #[path = "e2e/reflection.rs"]
 mod reflection;
+#[path = "e2e/resume.rs"]
+mod resume;
 #[path = "e2e/schema.rs"]
 mod schema;
 #[path = "e2e/subscribe.rs"]
