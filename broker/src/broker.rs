@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use meshlog_proto::v1;
-use meshlog_storage::{Components, Storage};
+use meshlog_storage::{BatchCodec, Components, Observer, Storage};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +49,7 @@ struct Inner {
     waiting: Waiting,
     turn: AtomicU32,
     closing: CancellationToken,
+    journal_failed: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -67,20 +68,27 @@ impl Broker {
     /// # Errors
     /// `DIRECTORY_UNAVAILABLE` if another process has the directory, or its format is not ours.
     pub fn open(config: Config) -> Result<Self> {
+        match config.data_dir {
+            Some(_) => Self::open_with(config, Components::on_disk),
+            None => Self::open_with(config, Components::in_memory),
+        }
+    }
+
+    /// As [`Broker::open`], on a disk, clock and randomness of the caller's choice; for tests that
+    /// need a disk which fails.
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
+    pub fn open_with(
+        config: Config,
+        components: impl FnOnce(Arc<dyn BatchCodec>, Arc<dyn Observer>) -> Components,
+    ) -> Result<Self> {
         let wakeups = Arc::new(Wakeups::default());
-        let codec = Arc::new(RecordBatchCodec);
-        let observer: Arc<dyn meshlog_storage::Observer> = wakeups.clone();
-        let storage = match &config.data_dir {
-            Some(directory) => {
-                let options = config.storage.options(directory.clone());
-                Storage::open(options, Components::on_disk(codec, observer))
-                    .map_err(|error| Error::from(error).with("directory", directory.display()))?
-            }
-            None => {
-                let options = config.storage.options(PathBuf::from("memory"));
-                Storage::open(options, Components::in_memory(codec, observer))?
-            }
-        };
+        let parts = components(Arc::new(RecordBatchCodec), wakeups.clone());
+        let directory = config.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
+        let options = config.storage.options(directory.clone());
+        let storage = Storage::open(options, parts)
+            .map_err(|error| Error::from(error).with("directory", directory.display()))?;
         let catalogue = Catalogue::open(&storage)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -91,6 +99,7 @@ impl Broker {
                 waiting: Waiting::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
+                journal_failed: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
         })
@@ -189,6 +198,11 @@ impl Broker {
     /// Cancelled when the broker closes.
     pub(crate) fn closing(&self) -> &CancellationToken {
         &self.inner.closing
+    }
+
+    /// Cancelled when the journal has refused an append for good.
+    pub(crate) fn journal_failed(&self) -> &CancellationToken {
+        &self.inner.journal_failed
     }
 
     /// Connections that [`Broker::close`] waits for.

@@ -97,6 +97,16 @@ pub struct Error {
     retryable: bool,
     retry_after: Option<Duration>,
     metadata: BTreeMap<String, String>,
+    violations: Vec<Violation>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field in the request, for instance `product.owner` or `batch.records[3]`.
+    pub field: String,
+    /// What is wrong with it, for a person.
+    pub description: String,
 }
 
 impl Error {
@@ -109,6 +119,7 @@ impl Error {
             retryable: false,
             retry_after: None,
             metadata: BTreeMap::new(),
+            violations: Vec::new(),
         }
     }
 
@@ -125,6 +136,11 @@ impl Error {
 
     pub(crate) fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
         self.metadata = metadata;
+        self
+    }
+
+    pub(crate) fn with_violations(mut self, violations: Vec<Violation>) -> Self {
+        self.violations = violations;
         self
     }
 
@@ -176,6 +192,13 @@ impl Error {
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// What is wrong with the request, field by field or record by record, as far as the broker
+    /// described it.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
     }
 }
 

@@ -51,7 +51,7 @@ pub use catalog::{Catalog, ReadOptions, ReadResult};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Records, StartAt};
-pub use error::{Applied, Code, Error, Result};
+pub use error::{Applied, Code, Error, Result, Violation};
 pub use meshlog_proto::v1 as proto;
 pub use meshlog_proto::v1::Durability;
 pub use producer::{BatchDelivery, BatchOutcome, Delivery, OnFailure, Producer, ProducerBuilder};

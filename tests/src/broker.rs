@@ -33,7 +33,11 @@ impl TestBroker {
 
     /// With these settings.
     pub async fn start_with(config: Config) -> Self {
-        let broker = Broker::open(config).expect("the broker opens");
+        Self::serve(Broker::open(config).expect("the broker opens")).await
+    }
+
+    /// Serves a broker that was opened in some other way.
+    pub async fn serve(broker: Broker) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (shutdown, stopped) = oneshot::channel::<()>();

@@ -6,6 +6,8 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/disk.rs"]
+mod disk;
 #[path = "e2e/drain.rs"]
 mod drain;
 #[path = "e2e/errors.rs"]
@@ -24,6 +26,8 @@ mod offsets;
 mod read;
 #[path = "e2e/reflection.rs"]
 mod reflection;
+#[path = "e2e/restart.rs"]
+mod restart;
 #[path = "e2e/resume.rs"]
 mod resume;
 #[path = "e2e/schema.rs"]

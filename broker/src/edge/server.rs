@@ -52,6 +52,8 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(config.max_connections as usize));
     let mut open = JoinSet::new();
     let closing = broker.closing().clone();
+    let journal_failed = broker.journal_failed().clone();
+    let mut failed = false;
     let mut shutdown = std::pin::pin!(shutdown);
     tracing::info!(%address, "listening");
     loop {
@@ -59,6 +61,11 @@ pub async fn serve(
             () = shutdown.as_mut() => break,
             () = closing.cancelled() => break,
             Some(_) = open.join_next() => {}
+            () = journal_failed.cancelled(), if !failed => {
+                failed = true;
+                tracing::error!("the journal refuses appends; reads go on until a restart");
+                services.records_not_serving().await;
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else {

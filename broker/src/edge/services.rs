@@ -69,6 +69,12 @@ impl Services {
         self.tell(ServingStatus::NotServing).await;
     }
 
+    /// From now on health checks say that records are not taken; everything else goes on.
+    pub(super) async fn records_not_serving(&self) {
+        let name = <RecordServiceServer<Records> as NamedService>::NAME;
+        self.health.set_service_status(name, ServingStatus::NotServing).await;
+    }
+
     async fn tell(&self, status: ServingStatus) {
         for name in NAMES {
             self.health.set_service_status(name, status).await;

@@ -104,7 +104,8 @@ impl Broker {
             // The caller may have gone away; the records stay.
             let _gone = sender.send(result);
         });
-        Ok(Submitted { outcome, product, streams, record_partitions, schema_version })
+        let broker = self.clone();
+        Ok(Submitted { outcome, broker, product, streams, record_partitions, schema_version })
     }
 
     fn route(
@@ -171,6 +172,7 @@ impl Broker {
 #[derive(Debug)]
 pub(super) struct Submitted {
     outcome: oneshot::Receiver<meshlog_storage::Result<Appended>>,
+    broker: Broker,
     product: Arc<ProductHandle>,
     /// The partition and stream of each part.
     streams: Vec<(u32, StreamId)>,
@@ -261,6 +263,10 @@ impl Submitted {
                 ),
             )
             .with("next_offset", next_offset),
+            meshlog_storage::ErrorKind::JournalFailed => {
+                self.broker.journal_failed().cancel();
+                Error::from(error.clone())
+            }
             _ => Error::from(error.clone()),
         };
         broker.with_applied(error.applied()).with("product", name)

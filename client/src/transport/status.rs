@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use prost::Message;
-use tonic_types::pb::{ErrorInfo, RetryInfo, Status};
+use tonic_types::pb::{BadRequest, ErrorInfo, RetryInfo, Status};
 
 use crate::{
     Error,
-    error::{Applied, Code, reason},
+    error::{Applied, Code, Violation, reason},
 };
 
 /// The domain of the broker's `ErrorInfo`.
@@ -41,6 +41,7 @@ struct Facts {
     applied: Option<String>,
     info: Option<ErrorInfo>,
     retry_after: Option<Duration>,
+    violations: Vec<Violation>,
 }
 
 impl Facts {
@@ -52,6 +53,13 @@ impl Facts {
             match name {
                 "google.rpc.ErrorInfo" => {
                     facts.info = ErrorInfo::decode(value).ok().filter(|info| info.domain == DOMAIN);
+                }
+                "google.rpc.BadRequest" => {
+                    let found = BadRequest::decode(value).unwrap_or_default().field_violations;
+                    let violation = |found: tonic_types::pb::bad_request::FieldViolation| {
+                        Violation { field: found.field, description: found.description }
+                    };
+                    facts.violations.extend(found.into_iter().map(violation));
                 }
                 "google.rpc.RetryInfo" => {
                     let delay = RetryInfo::decode(value).ok().and_then(|info| info.retry_delay);
@@ -94,6 +102,7 @@ impl Facts {
             .with_applied(applied)
             .with_retry(retryable, self.retry_after)
             .with_metadata(metadata)
+            .with_violations(self.violations)
     }
 }
 
@@ -136,12 +145,16 @@ mod tests {
             DOMAIN,
             [("applied".to_owned(), "no".to_owned()), ("start_offset".to_owned(), "5".to_owned())],
         );
+        details.add_bad_request_violation("start", "offset 3 is below 5");
         let status =
             tonic::Status::with_error_details(tonic::Code::OutOfRange, "offset 3 is gone", details);
         let error = from_call(&status);
         assert_eq!(error.reason(), "OFFSET_OUT_OF_RANGE");
         assert_eq!((error.code(), error.applied()), (Code::OutOfRange, Applied::No));
         assert_eq!(error.metadata()["start_offset"], "5");
+        let violation =
+            Violation { field: "start".into(), description: "offset 3 is below 5".into() };
+        assert_eq!(error.violations(), [violation]);
         assert!(!error.is_retryable());
         assert_eq!(error.to_string(), "offset 3 is gone (OFFSET_OUT_OF_RANGE)");
 

@@ -1,0 +1,161 @@
+//! `meshlog serve`: a broker on a data directory, or in memory, until it is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use meshlog_broker::{Broker, Config, edge};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    exit::{Exit, Failure, Result},
+    output::{self, Out},
+    settings::{self, DEFAULT_ADDRESS},
+};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:
+  meshlog serve
+  meshlog serve --data-dir ./data --listen 127.0.0.1:7421
+  meshlog serve --in-memory --listen 127.0.0.1:0")]
+pub(crate) struct Serve {
+    /// Where the records are kept; created if it does not exist [default: `broker.data_dir` of the
+    /// configuration file, or $XDG_DATA_HOME/meshlog]
+    #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
+    data_dir: Option<PathBuf>,
+    /// Keep everything in memory; nothing survives the process
+    #[arg(long)]
+    in_memory: bool,
+    /// Address to listen on; port 0 takes any free one [default: `serve.listen` of the
+    /// configuration file, or 127.0.0.1:7420]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    /// Runs the command until SIGTERM or SIGINT.
+    pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
+        log_to_stderr("info");
+        let file = settings::File::load()?;
+        let listen = match self.listen.or(file.serve.listen) {
+            Some(listen) => listen,
+            None => DEFAULT_ADDRESS.parse().map_err(|_| Failure::usage("the default address"))?,
+        };
+        let mut config = file.broker;
+        if self.in_memory {
+            config.data_dir = None;
+        } else {
+            let directory =
+                self.data_dir.or(config.data_dir).or_else(settings::default_data_dir).ok_or_else(
+                    || Failure::usage("there is no home directory; name one with --data-dir DIR"),
+                )?;
+            out.note(format_args!("data directory: {}", directory.display()));
+            config.data_dir = Some(directory);
+        }
+        // Before the directory is touched, so that a wrong address leaves nothing behind.
+        let listener = bind(listen).await?;
+        let mut stop = Stop::listen()?;
+        let broker = open(config).await?;
+        announce(&listener, out)?;
+        let served = {
+            let serving = edge::serve(broker.clone(), listener, stop.wait());
+            serving.await
+        };
+        let finish = async {
+            served?;
+            broker.close().await?;
+            Ok(())
+        };
+        tokio::select! {
+            result = finish => result,
+            () = stop.wait() => Err(Failure::new(
+                Exit::Interrupted,
+                "stopped a second time while closing; the next start recovers what is open",
+            )),
+        }
+    }
+}
+
+/// Binds a loopback address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        return Err(Failure::usage(format!(
+            "{address} can be reached from other machines, and callers cannot be authenticated yet; \
+             listen on 127.0.0.1 or [::1]"
+        )));
+    }
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            Exit::Error,
+            format!(
+                "{address} is in use by another process; stop it, or choose another address with \
+                 --listen 127.0.0.1:0"
+            ),
+        ),
+        _ => Failure::new(Exit::Error, format!("cannot listen on {address}: {error}")),
+    })
+}
+
+/// Opens a broker, which may take as long as recovery takes.
+pub(crate) async fn open(config: Config) -> Result<Broker> {
+    let opening = tokio::task::spawn_blocking(|| Broker::open(config));
+    match opening.await {
+        Ok(broker) => Ok(broker?),
+        Err(error) => Err(Failure::new(Exit::Error, format!("opening the broker failed: {error}"))),
+    }
+}
+
+/// The line that says that clients may come.
+pub(crate) fn announce(listener: &TcpListener, out: &mut Out) -> Result<SocketAddr> {
+    let address = listener.local_addr().map_err(|error| {
+        Failure::new(Exit::Error, format!("the listener has no address: {error}"))
+    })?;
+    out.line(format_args!("listening on {address}"))?;
+    out.flush()?;
+    Ok(address)
+}
+
+/// Logs from `level` on, or as `MESHLOG_LOG` says, to standard error.
+pub(crate) fn log_to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_env("MESHLOG_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let colour = output::stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .with_writer(std::io::stderr);
+    // A subscriber that is already there stays.
+    let _ = subscriber.try_init();
+}
+
+/// The signals that ask a broker to stop.
+pub(crate) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// Listens from now on; without a listener a signal ends the process at once.
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::Error, format!("signals cannot be received: {error}"))
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves with the next signal.
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! README.md and docs/quickstart.md: every command they print runs, and what they show is what
+//! comes out.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::harness::{MESHLOG, Outcome, Process, command, root, run};
+
+/// The two commands that build and test Meshlog itself.
+const CARGO: [&str; 2] = ["cargo run --release -- quickstart", "cargo test --workspace"];
+
+struct Block {
+    language: String,
+    text: String,
+}
+
+/// The fenced blocks of a Markdown file, in order.
+fn blocks(file: &str) -> Vec<Block> {
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(language) if !inside => {
+                inside = true;
+                blocks.push(Block { language: language.to_owned(), text: String::new() });
+            }
+            Some(_) => inside = false,
+            None if inside => {
+                let block = blocks.last_mut().unwrap();
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            None => {}
+        }
+    }
+    assert!(!inside && !blocks.is_empty(), "{file}");
+    blocks
+}
+
+/// A checkout as a reader has it after the release build.
+struct Checkout {
+    home: tempfile::TempDir,
+    directory: PathBuf,
+    serving: Option<Process>,
+    address: String,
+}
+
+impl Checkout {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("meshlog");
+        std::fs::create_dir_all(directory.join("target/release")).unwrap();
+        let link = |from: &Path, to: &str| {
+            std::os::unix::fs::symlink(from, directory.join(to)).unwrap();
+        };
+        link(Path::new(MESHLOG), "target/release/meshlog");
+        link(&root().join("examples"), "examples");
+        link(&root().join("tests"), "tests");
+        // Readers have the usual port for themselves; tests do not.
+        let config = home.path().join(".config/meshlog");
+        std::fs::create_dir_all(&config).unwrap();
+        std::fs::write(config.join("config.toml"), "[serve]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        Self { home, directory, serving: None, address: String::new() }
+    }
+
+    /// `meshlog serve` in a terminal of its own.
+    fn serve(&mut self) {
+        let mut serve = command(self.home.path());
+        serve.arg("serve").current_dir(&self.directory);
+        let mut serve = Process::start(serve);
+        self.address = serve.line().strip_prefix("listening on ").unwrap().to_owned();
+        self.serving = Some(serve);
+    }
+
+    fn run(&self, text: &str) -> Outcome {
+        let mut shell = Command::new("bash");
+        let path = std::env::var("PATH").unwrap();
+        shell
+            .args(["-c", &format!("set -euo pipefail\n{text}")])
+            .current_dir(&self.directory)
+            .env("PATH", format!("{}:{path}", self.directory.join("target/release").display()))
+            .env("HOME", self.home.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_DATA_HOME")
+            .env("MESHLOG_SERVER", &self.address)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        run(shell, "")
+    }
+}
+
+/// Runs every block of shell, and compares blocks of text with the end of the output before them.
+fn follow(file: &str, mut checkout: Checkout) -> usize {
+    let mut ran = 0;
+    let mut output = String::new();
+    for block in blocks(file) {
+        match block.language.as_str() {
+            "sh" => {
+                let text: String = block
+                    .text
+                    .lines()
+                    .filter(|line| !CARGO.contains(line))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+                if text.trim() == "meshlog serve" {
+                    checkout.serve();
+                } else if !text.is_empty() {
+                    let outcome = checkout.run(&text);
+                    assert_eq!(outcome.code, 0, "{file}:\n{text}\n{outcome:#?}");
+                    output = outcome.stdout;
+                }
+                ran += 1;
+            }
+            "text" => assert!(output.ends_with(&block.text), "{file}: {output}\n{}", block.text),
+            other => panic!("{file}: a block of {other:?} that nobody checks"),
+        }
+    }
+    ran
+}
+
+#[test]
+fn the_readme_can_be_pasted() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    CARGO.iter().for_each(|command| assert!(text.contains(command), "{command}"));
+    assert!(follow("README.md", Checkout::new()) >= 6);
+}
+
+#[test]
+fn the_quickstart_can_be_pasted() {
+    let mut checkout = Checkout::new();
+    checkout.serve();
+    assert!(follow("docs/quickstart.md", checkout) >= 7);
+}
+
+#[test]
+fn the_configuration_in_the_manual_is_one() {
+    let config = blocks("docs/cli.md").into_iter().find(|block| block.language == "toml").unwrap();
+    let checkout = Checkout::new();
+    std::fs::write(checkout.home.path().join(".config/meshlog/config.toml"), config.text).unwrap();
+    let outcome = checkout.run("unset MESHLOG_SERVER; meshlog product list --server 127.0.0.1:1");
+    outcome.fails(6, &["127.0.0.1:1"]);
+    // A flag leaves the file unread; without it the file must be right.
+    let outcome = checkout.run("unset MESHLOG_SERVER; meshlog product list");
+    assert!(!outcome.stderr.contains("config.toml"), "{outcome:?}");
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    for file in ["README.md", "docs/quickstart.md", "docs/cli.md", "examples/flights/README.md"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let directory = root().join(file).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if !link.starts_with("http") {
+                assert!(directory.join(link).exists(), "{file}: {link}");
+            }
+        }
+    }
+}

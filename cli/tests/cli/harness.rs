@@ -1,0 +1,244 @@
+//! A broker in a process of its own, and the command line beside it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const MESHLOG: &str = env!("CARGO_BIN_EXE_meshlog");
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A file of `examples/flights`.
+pub fn flights(name: &str) -> String {
+    root().join("examples/flights").join(name).display().to_string()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Standard output of a command that succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self.stdout
+    }
+
+    /// Standard error of a command that failed with this code, all these words in it.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) -> String {
+        assert_eq!(self.code, code, "{self:#?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is not in {self:#?}");
+        }
+        self.stderr
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn json(self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+}
+
+/// A command with an environment of its own: no settings of whoever runs the tests.
+pub fn command(home: &Path) -> Command {
+    let mut command = Command::new(MESHLOG);
+    command
+        .env_remove("MESHLOG_SERVER")
+        .env_remove("MESHLOG_LOG")
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("XDG_DATA_HOME")
+        .env("HOME", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command, input: impl AsRef<[u8]>) -> Outcome {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        let input = input.as_ref();
+        // A command may end without reading its input.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        let output = child.wait_with_output().unwrap();
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    })
+}
+
+/// A process that is ended with the test.
+pub struct Process {
+    child: Child,
+    pub stdout: BufReader<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = child.stderr.take();
+        Self { child, stdout, stderr }
+    }
+
+    /// The next line of standard output, without its end.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        match line.strip_suffix('\n') {
+            Some(line) => line.to_owned(),
+            None => panic!("the output ended with {line:?}: {}", self.wait().stderr),
+        }
+    }
+
+    /// Writes to standard input, which stays open.
+    pub fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ends standard input.
+    pub fn close_input(&mut self) {
+        self.child.stdin = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end; standard output is what was not read as lines.
+    pub fn wait(&mut self) -> Outcome {
+        let mut stdout = String::new();
+        let mut stderr = String::new();
+        let pipe = self.stderr.take();
+        std::thread::scope(|scope| {
+            scope.spawn(|| pipe.map(|mut pipe| pipe.read_to_string(&mut stderr)));
+            self.stdout.read_to_string(&mut stdout).unwrap();
+        });
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Outcome { code, stdout, stderr }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running broker.
+pub struct TestBroker {
+    pub process: Process,
+    pub address: String,
+    pub home: TempDir,
+}
+
+impl TestBroker {
+    /// In memory, on a free port.
+    pub fn in_memory() -> Self {
+        Self::start(tempfile::tempdir().unwrap(), &["--in-memory"])
+    }
+
+    /// On the directory `data` below its home.
+    pub fn on_disk() -> Self {
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    fn on(home: TempDir) -> Self {
+        let data = home.path().join("data").display().to_string();
+        Self::start(home, &["--data-dir", &data])
+    }
+
+    fn start(home: TempDir, args: &[&str]) -> Self {
+        let mut command = command(home.path());
+        command.arg("serve").args(args).args(["--listen", "127.0.0.1:0"]);
+        command.env("MESHLOG_LOG", "warn");
+        let mut process = Process::start(command);
+        let line = process.line();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));
+        Self { address: address.to_owned(), process, home }
+    }
+
+    /// Stops it as a service manager would, and starts it again on the same directory.
+    pub fn restart(mut self) -> Self {
+        self.process.signal(Signal::TERM);
+        self.process.wait().ok();
+        Self::on(self.home)
+    }
+
+    /// A command that talks to it.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = command(self.home.path());
+        command.args(args).env("MESHLOG_SERVER", &self.address);
+        command
+    }
+
+    /// Runs a command that talks to it.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        self.run_with(args, "")
+    }
+
+    /// Runs a command that talks to it and reads this input.
+    pub fn run_with(&self, args: &[&str], input: impl AsRef<[u8]>) -> Outcome {
+        run(self.command(args), input)
+    }
+
+    /// Creates a product in the sandbox.
+    #[track_caller]
+    pub fn sandbox(&self, name: &str) {
+        self.run(&["product", "create", name]).ok();
+    }
+
+    /// Creates `fleet.planes` with its schema, and its domain and team.
+    #[track_caller]
+    pub fn planes(&self) {
+        self.product("fleet.planes", "planes.json", &["--key", "tailnum"]);
+    }
+
+    /// Creates a product outside the sandbox, with a schema of the flights mesh.
+    #[track_caller]
+    pub fn product(&self, name: &str, schema: &str, more: &[&str]) {
+        let schema = flights(&format!("schemas/{schema}"));
+        let mut args = vec!["product", "create", name, "--schema", &schema];
+        args.extend(["--owner", "fleet-engineering", "--description", "Aircraft of the register"]);
+        args.extend(["--classification", "internal", "--new-domain"]);
+        args.extend(["--contact", "fleet@nyc.example"]);
+        args.extend(more);
+        self.run(&args).ok();
+    }
+
+    /// What `consume` writes with these arguments.
+    #[track_caller]
+    pub fn consume(&self, args: &[&str]) -> String {
+        self.run(&[&["consume"], args].concat()).ok()
+    }
+}
+
+/// A record as `consume -o jsonl` writes it.
+#[track_caller]
+pub fn records(jsonl: &str) -> Vec<serde_json::Value> {
+    jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

@@ -1,0 +1,16 @@
+//! The binary as its users meet it: arguments, standard streams, signals and exit codes.
+
+#![allow(missing_docs, unreachable_pub, reason = "nobody uses a test binary as a library")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod answers;
+mod bad_input;
+mod consume;
+mod documents;
+mod flights;
+mod harness;
+mod produce;
+mod quickstart;
+mod round_trip;
+mod serve;
+mod settings;
