@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use meshlog_proto::v1;
-use meshlog_storage::{BatchCodec, Components, Observer, Storage};
+use meshlog_storage::{BatchCodec, Components, FORMAT_VERSION, Observer, Storage};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,9 +22,6 @@ use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
-
-/// Version of the format on disk, told by `GetServerInfo`.
-const FORMAT_VERSION: u32 = 1;
 
 /// A log broker with a catalogue of data products: a cheap handle.
 ///

@@ -127,7 +127,9 @@ impl Engine {
         match reserved {
             Reserved::Room { room, payloads, wake } => {
                 room.fill(&payloads);
-                if wake {
+                // In memory a hand-over to the committer costs more than the commit.
+                let is_done = wake && self.parts.disk.is_memory() && self.commit_here();
+                if wake && !is_done {
                     self.work.notify_one();
                 }
             }
@@ -139,6 +141,18 @@ impl Engine {
     /// Commits everything that waits.
     pub(crate) fn commit_all(&self) {
         let mut committer = self.committer.lock();
+        self.commit_waiting(&mut committer);
+    }
+
+    /// Commits everything that waits, unless a commit is under way: an outcome is told inside of
+    /// one, and whoever is told may append.
+    fn commit_here(&self) -> bool {
+        let Some(mut committer) = self.committer.try_lock() else { return false };
+        self.commit_waiting(&mut committer);
+        true
+    }
+
+    fn commit_waiting(&self, committer: &mut Committer) {
         loop {
             let Some(group) = self.reservation.lock().next_group() else { return };
             committer.commit(self, group);

@@ -33,6 +33,7 @@ pub use entry::{
     Appended, AppendedRange, Batch, Control, Durability, Entry, ProducerStamp, StoredBatch,
 };
 pub use error::{Applied, Error, ErrorKind, Result};
+pub use format::FORMAT_VERSION;
 pub use options::{BatchCodec, Components, NoObserver, Observer, Options};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};

@@ -5,8 +5,8 @@ use super::source::Malformed;
 /// Its name.
 pub(crate) const FORMAT_FILE: &str = "meshlog.format";
 
-/// The version this code writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version of the format on disk that this code writes.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// Version and feature bits of a directory, as three lines of text.
 ///

@@ -16,7 +16,8 @@ pub(crate) use checkpoint::{
     Checkpoint, FileRecord, ProducerRecord, QuarantineRecord, RecentRecord, StreamRecord,
 };
 pub(crate) use control::ControlRecord;
-pub(crate) use directory::{DirectoryFormat, FORMAT_FILE, FORMAT_VERSION};
+pub use directory::FORMAT_VERSION;
+pub(crate) use directory::{DirectoryFormat, FORMAT_FILE};
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, PreviousFile};
 pub(crate) use footer::{Footer, FooterStream, RUN_SPAN, Run};
 pub(crate) use frame::{Frame, FrameKind};

@@ -163,3 +163,22 @@ fn memory_is_bounded_and_says_so() {
         .unwrap();
     assert_eq!(*error.kind(), ErrorKind::DiskFull);
 }
+
+/// In memory the appending thread commits; an outcome may be told inside of a commit, and who is
+/// told may append at once.
+#[test]
+fn an_append_from_inside_an_outcome_is_answered() {
+    let parts = Components::in_memory(Arc::new(Lines), Arc::new(NoObserver));
+    let storage = Storage::open(Options::default(), parts).unwrap();
+    let stream = create(&storage);
+    let (sender, receiver) = mpsc::channel();
+    let inner = storage.clone();
+    storage.append(entry(vec![lines(stream, 0, 1, 10)]), move |first| {
+        first.unwrap();
+        inner.append(entry(vec![lines(stream, 1, 1, 10)]), move |second| {
+            sender.send(second).unwrap();
+        });
+    });
+    let second = receiver.recv_timeout(Duration::from_secs(5)).unwrap().unwrap();
+    assert_eq!(second.ranges[0].first_offset, Offset(1));
+}
