@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -124,6 +125,7 @@ impl Consume {
             .from(start)
             .partitions(self.partition)
             .stop_at_end(!follow)
+            .give_up_after(if follow { FOLLOW_PATIENCE } else { READ_PATIENCE })
             .build()
     }
 
@@ -285,6 +287,11 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 }
+
+/// How long a broker may be away before a command gives up: one that follows outlasts a restart,
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(120);
+/// one that somebody waits for says soon that it cannot go on.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest value in a table, in characters.
 const VALUE_WIDTH: usize = 120;

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) enum DomainCommand {
     /// Create a domain owned by an existing team
     #[command(before_help = "Example:
-  meshlog domain create ops --owner flight-operations --description 'Departures and arrivals'")]
+  meshlog domain create ops --owner flight-operations --description Departures")]
     Create(Create),
     /// List all domains
     List(List),

@@ -54,10 +54,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   meshlog product create sandbox.notes         a first product
   echo '{\"note\":1}' | meshlog produce sandbox.notes
   meshlog consume sandbox.notes --follow",
-    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 5 denied, \
-6 unavailable or overloaded,\n7 rejected by schema, 8 damaged data, 130 interrupted.\n\n\
-Settings: flag, then environment (MESHLOG_SERVER), then $XDG_CONFIG_HOME/meshlog/config.toml, \
-then default."
+    after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 5 denied,
+  6 unavailable or overloaded, 7 rejected by schema, 8 damaged data,
+  130 interrupted
+
+Settings: flag, then environment (MESHLOG_SERVER), then
+  $XDG_CONFIG_HOME/meshlog/config.toml, then default"
 )]
 struct Cli {
     #[command(subcommand)]

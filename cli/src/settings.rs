@@ -61,9 +61,7 @@ pub(crate) async fn connect(address: &str) -> Result<Client> {
     let config = ClientConfig { application: "meshlog-cli".into(), ..ClientConfig::default() };
     Client::connect_with(address, config).await.map_err(|error| {
         let hint = match error.reason() {
-            "UNREACHABLE" => {
-                "; start a broker with `meshlog serve`, or name another one with --server HOST:PORT"
-            }
+            "UNREACHABLE" => ", or name another broker with --server HOST:PORT",
             _ => "",
         };
         let failure = Failure::from(error);

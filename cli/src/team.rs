@@ -17,7 +17,8 @@ use crate::{
 pub(crate) enum TeamCommand {
     /// Create a team
     #[command(before_help = "Example:
-  meshlog team create flight-operations --contact ops@nyc.example --description 'Plans departures'")]
+  meshlog team create flight-operations --contact ops@nyc.example \\
+    --description 'Plans departures'")]
     Create(Create),
     /// List all teams
     List(List),

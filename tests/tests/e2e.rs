@@ -28,6 +28,8 @@ mod read;
 mod reflection;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/resume.rs"]
+mod resume;
 #[path = "e2e/schema.rs"]
 mod schema;
 #[path = "e2e/subscribe.rs"]

@@ -61,6 +61,21 @@ fn a_product_outside_the_sandbox_needs_all_of_its_facts() {
 }
 
 #[test]
+fn the_command_that_an_error_suggests_has_only_flags_there_are() {
+    let broker = TestBroker::in_memory();
+    let help = broker.run(&["product", "create", "--help"]).ok();
+    let team_help = broker.run(&["team", "create", "--help"]).ok();
+    let error = broker.run(&["product", "create", "fleet.planes"]).fails(2, &["--schema FILE"]);
+    let flags = error.split_whitespace().filter(|word| word.starts_with("--"));
+    let mut count = 0;
+    for flag in flags {
+        assert!(help.contains(flag) || team_help.contains(flag), "{flag} in {error}");
+        count += 1;
+    }
+    assert!(count >= 4, "{error}");
+}
+
+#[test]
 fn an_unknown_team_or_domain_is_named_and_nothing_is_created() {
     let broker = TestBroker::in_memory();
     let schema = flights("schemas/planes.json");

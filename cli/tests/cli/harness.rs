@@ -159,7 +159,7 @@ pub struct TestBroker {
 impl TestBroker {
     /// In memory, on a free port.
     pub fn in_memory() -> Self {
-        Self::start(tempfile::tempdir().unwrap(), &["--in-memory"])
+        Self::start(tempfile::tempdir().unwrap(), &["--in-memory", "--listen", "127.0.0.1:0"])
     }
 
     /// On the directory `data` below its home.
@@ -167,14 +167,15 @@ impl TestBroker {
         Self::on(tempfile::tempdir().unwrap())
     }
 
-    fn on(home: TempDir) -> Self {
+    /// On the directory `data` below this home.
+    pub fn on(home: TempDir) -> Self {
         let data = home.path().join("data").display().to_string();
-        Self::start(home, &["--data-dir", &data])
+        Self::start(home, &["--data-dir", &data, "--listen", "127.0.0.1:0"])
     }
 
     fn start(home: TempDir, args: &[&str]) -> Self {
         let mut command = command(home.path());
-        command.arg("serve").args(args).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").args(args);
         command.env("MESHLOG_LOG", "warn");
         let mut process = Process::start(command);
         let line = process.line();
@@ -187,6 +188,14 @@ impl TestBroker {
         self.process.signal(Signal::TERM);
         self.process.wait().ok();
         Self::on(self.home)
+    }
+
+    /// As [`TestBroker::restart`], for clients that shall find it where it was.
+    pub fn restart_on_the_same_port(mut self) -> Self {
+        self.process.signal(Signal::TERM);
+        self.process.wait().ok();
+        let data = self.home.path().join("data").display().to_string();
+        Self::start(self.home, &["--data-dir", &data, "--listen", &self.address])
     }
 
     /// A command that talks to it.

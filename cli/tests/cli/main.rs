@@ -14,3 +14,4 @@ mod quickstart;
 mod round_trip;
 mod serve;
 mod settings;
+mod terminal;

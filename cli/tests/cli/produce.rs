@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Process, TestBroker, flights, records};
@@ -178,6 +179,19 @@ fn a_key_that_breaks_the_products_rule_is_refused() {
         .run_with(&["produce", "fleet.airlines", "--key-field", "name"], GOOD)
         .fails(7, &["line 1", "carrier"]);
     assert_eq!(records(&broker.consume(&["fleet.airlines"]))[0]["key"], "AA");
+}
+
+#[test]
+fn an_interrupted_command_says_how_far_it_came() {
+    let broker = TestBroker::in_memory();
+    broker.sandbox("sandbox.notes");
+    let mut command = broker.command(&["produce", "sandbox.notes", "-o", "jsonl"]);
+    command.stdin(Stdio::piped());
+    let mut produce = Process::start(command);
+    produce.write("1\n");
+    produce.line();
+    produce.signal(Signal::INT);
+    produce.wait().fails(130, &["interrupted: 1 record acknowledged, the outcome of 0 unknown"]);
 }
 
 #[test]

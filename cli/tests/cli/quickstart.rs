@@ -1,10 +1,19 @@
 //! `quickstart` and the commands it suggests.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::process::Signal;
 
-use crate::harness::{MESHLOG, Process, command, run};
+use crate::harness::{MESHLOG, Process, command, flights, run};
+
+/// The usual port is one; tests that may take it take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Lines between `header` and the next blank line.
 fn block<'a>(output: &'a str, header: &str) -> Vec<&'a str> {
@@ -14,6 +23,7 @@ fn block<'a>(output: &'a str, header: &str) -> Vec<&'a str> {
 
 #[test]
 fn it_loads_the_mesh_shows_a_refusal_and_leaves_nothing_behind() {
+    let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let temporary = home.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
@@ -48,6 +58,7 @@ fn it_loads_the_mesh_shows_a_refusal_and_leaves_nothing_behind() {
 
 #[test]
 fn every_command_it_suggests_works_and_ctrl_c_ends_it_with_zero() {
+    let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let mut quickstart = command(home.path());
     quickstart.arg("quickstart");
@@ -85,12 +96,16 @@ fn every_command_it_suggests_works_and_ctrl_c_ends_it_with_zero() {
 
 #[test]
 fn another_port_is_taken_if_the_usual_one_is_busy() {
-    // Whoever has it, this test or somebody else: it is busy from here on.
-    let _held = std::net::TcpListener::bind("127.0.0.1:7420");
+    let _alone = alone();
+    let held = std::net::TcpListener::bind("127.0.0.1:7420");
     let home = tempfile::tempdir().unwrap();
     let mut quickstart = command(home.path());
     quickstart.args(["quickstart", "--exit"]);
     let outcome = run(quickstart, "");
+    if held.is_err() && !outcome.stderr.contains("in use") {
+        // Another program had the port and gave it back just now.
+        return;
+    }
     assert!(outcome.stderr.contains("127.0.0.1:7420 is in use"), "{outcome:?}");
     let output = outcome.ok();
     let line = output.lines().next().unwrap();
@@ -100,7 +115,26 @@ fn another_port_is_taken_if_the_usual_one_is_busy() {
 }
 
 #[test]
+fn the_tables_may_come_from_a_directory() {
+    let _alone = alone();
+    let home = tempfile::tempdir().unwrap();
+    for table in ["airlines", "airports", "planes", "weather"] {
+        let name = format!("{table}.csv");
+        std::fs::copy(flights(&name), home.path().join(name)).unwrap();
+    }
+    // Fewer flights than the embedded ones.
+    let text = std::fs::read_to_string(flights("flights.csv")).unwrap();
+    let few: String = text.lines().take(101).map(|line| format!("{line}\n")).collect();
+    std::fs::write(home.path().join("flights.csv"), few).unwrap();
+    let mut quickstart = command(home.path());
+    quickstart.args(["quickstart", "--exit", "--data"]).arg(home.path());
+    let output = run(quickstart, "").ok();
+    assert!(output.contains("5,898 records on disk"), "{output}");
+}
+
+#[test]
 fn a_data_directory_without_the_tables_is_refused() {
+    let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let mut quickstart = command(home.path());
     quickstart.args(["quickstart", "--exit", "--data"]).arg(home.path());

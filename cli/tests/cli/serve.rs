@@ -75,6 +75,42 @@ fn a_directory_that_another_broker_has_is_refused() {
 }
 
 #[test]
+fn a_directory_of_another_version_is_refused_and_left_alone() {
+    let mut broker = TestBroker::on_disk();
+    broker.sandbox("sandbox.notes");
+    broker.process.signal(Signal::TERM);
+    broker.process.wait().ok();
+    let data = broker.home.path().join("data");
+    let format = data.join("meshlog.format");
+    let ours = std::fs::read_to_string(&format).unwrap();
+    let theirs = ours.replace("version 1", "version 99");
+    assert_ne!(ours, theirs);
+    std::fs::write(&format, &theirs).unwrap();
+    let mut serve = command(broker.home.path());
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    run(serve, "").fails(1, &["99", "1", &data.display().to_string()]);
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), theirs);
+    std::fs::write(&format, ours).unwrap();
+    let broker = TestBroker::on(broker.home);
+    broker.run(&["product", "show", "sandbox.notes"]).ok();
+}
+
+#[test]
+fn followers_do_not_hold_up_the_end_and_find_the_broker_again() {
+    let broker = TestBroker::on_disk();
+    broker.sandbox("sandbox.notes");
+    broker.run_with(&["produce", "sandbox.notes"], "1\n").ok();
+    let follow = ["consume", "sandbox.notes", "--follow", "-o", "raw"];
+    let mut follow = Process::start(broker.command(&follow));
+    assert_eq!(follow.line(), "1");
+    let broker = broker.restart_on_the_same_port();
+    broker.run_with(&["produce", "sandbox.notes"], "2\n").ok();
+    assert_eq!(follow.line(), "2");
+    follow.signal(Signal::INT);
+    assert_eq!(follow.wait().code, 130);
+}
+
+#[test]
 fn an_address_that_others_can_reach_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut serve = command(home.path());

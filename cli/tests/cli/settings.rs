@@ -77,7 +77,14 @@ fn help_begins_with_examples_and_lists_exit_codes() {
         let text = help(&[command, "--help"]);
         assert!(text.starts_with("Examples:\n"), "{text}");
     }
-    assert!(help(&["product", "create", "--help"]).starts_with("Examples:\n"));
+    for command in ["product create", "team create", "domain create", "schema add"] {
+        let text = help(&[&command.split(' ').collect::<Vec<_>>()[..], &["--help"]].concat());
+        assert!(text.starts_with("Example"), "{text}");
+        let examples = text.lines().skip(1).take_while(|line| !line.is_empty());
+        for line in examples {
+            assert!(line.starts_with("  ") && line.len() < 80, "broken apart: {line}");
+        }
+    }
     assert!(!all.contains('\u{1b}'), "no colour in a pipe");
     assert!(help(&["--version"]).starts_with("meshlog "));
 }
