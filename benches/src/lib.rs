@@ -8,6 +8,7 @@
 //! limits/lag    the journal's write pattern while a reader follows at a distance
 //! limits/spread one commit spread over N files
 //! limits/wire   T  loopback TCP bytes/s   G  bare gRPC stream bytes/s   g  bare gRPC unary calls/s
+//! meshlog       a broker and a client on loopback
 //! rounds        runs all cases of a series in turn, several times over
 //! report        median and range of each case, as a table or as JSON
 //! ```
@@ -16,5 +17,6 @@
 
 pub mod limits;
 pub mod load;
+pub mod meshlog;
 pub mod report;
 pub mod rounds;

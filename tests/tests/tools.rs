@@ -17,10 +17,13 @@ enum Outcome {
     Skipped(String),
 }
 
+/// Told whether it may install its tool.
+type Check = fn(bool) -> Outcome;
+
 fn main() -> ExitCode {
     let is_required = std::env::var("MESHLOG_REQUIRE").is_ok_and(|value| value == "all");
-    let checks: [(&str, fn(bool) -> Outcome); 1] =
-        [("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean)];
+    let checks: &[(&str, Check)] =
+        &[("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean)];
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, check) in checks {
         match check(is_required) {
