@@ -135,7 +135,7 @@ pub(crate) fn write(out: &mut Vec<u8>, position: Position, record: &Record) {
     out.push(b'\n');
 }
 
-/// Reads what [`write`] wrote; an error is a sentence without the line number.
+/// Reads what [`write()`] wrote; an error is a sentence without the line number.
 pub(crate) fn read(line: &[u8]) -> Result<Record, String> {
     let line: Read<'_> = serde_json::from_slice(line).map_err(|error| {
         format!("not an envelope as `consume -o jsonl` writes it: {}", json_error(&error))
