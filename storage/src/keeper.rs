@@ -266,6 +266,8 @@ impl Keeper {
         let mut reservation = engine.reservation.lock();
         reservation.forget_producers(&engine.state.folded().producers);
         reservation.shrink();
+        drop(reservation);
+        engine.chunks.shrink();
     }
 
     /// Takes finished files without live records out of the table.

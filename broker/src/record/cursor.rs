@@ -4,6 +4,7 @@
 //! other. A fill asks the partitions in turn for equal shares, beginning with another one each
 //! time, so none starves; it returns at least one batch if there is one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use meshlog_proto::{server_v1, v1};
@@ -43,10 +44,21 @@ struct Cursor {
     next: Offset,
     bounds: Bounds,
     hint: Option<ReadHint>,
+    /// Read and not yet told: at most one slice.
+    pending: VecDeque<StoredBatch>,
+    /// The slice after that, being read from files while the one before is sent.
+    ahead: Option<Ahead>,
+    reads_ahead: bool,
     /// Do not go beyond this.
     stop: Option<Offset>,
     /// Since the states were last told.
     moved: bool,
+}
+
+#[derive(Debug)]
+struct Ahead {
+    from: Offset,
+    slice: oneshot::Receiver<meshlog_storage::Result<ReadSlice>>,
 }
 
 impl Cursors {
@@ -90,8 +102,18 @@ impl Cursors {
             if next < bounds.start || next > bounds.durable_end {
                 return Err(out_of_range(&product, partition, next, bounds));
             }
-            let (hint, stop, moved) = (None, None, true);
-            cursors.push(Cursor { partition, stream, next, bounds, hint, stop, moved });
+            cursors.push(Cursor {
+                partition,
+                stream,
+                next,
+                bounds,
+                hint: None,
+                pending: VecDeque::new(),
+                ahead: None,
+                reads_ahead: false,
+                stop: None,
+                moved: true,
+            });
         }
         if let Some(v1::start::At::Positions(positions)) = &at {
             check_positions(&product, positions, &cursors)?;
@@ -102,6 +124,11 @@ impl Cursors {
     /// The product's id.
     pub(super) fn product_id(&self) -> String {
         self.product.id.to_string()
+    }
+
+    /// Reads the next slice while one is sent, for readers that go on.
+    pub(super) fn read_ahead(&mut self) {
+        self.cursors.iter_mut().for_each(|cursor| cursor.reads_ahead = true);
     }
 
     /// Ends at the durable ends seen so far.
@@ -135,14 +162,15 @@ impl Cursors {
             for index in hungry {
                 let cursor = &mut self.cursors[index];
                 let room = max_bytes.saturating_sub(message.used);
-                let slice =
-                    cursor.read(&self.broker, &self.product, share.min(room).max(1)).await?;
+                cursor.read(&self.broker, &self.product, share.min(room).max(1)).await?;
                 let before = cursor.next;
-                for batch in slice.batches {
+                while let Some(batch) = cursor.pending.pop_front() {
                     if cursor.stop.is_some_and(|stop| batch.base_offset >= stop) {
+                        cursor.pending.clear();
                         break;
                     }
                     if !message.has_room_for(&batch) {
+                        cursor.pending.push_front(batch);
                         return Ok(message.batches);
                     }
                     let end = batch.end();
@@ -186,28 +214,72 @@ impl Cursors {
 }
 
 impl Cursor {
+    /// Makes sure that what comes next is pending, if there is anything.
     async fn read(
         &mut self,
         broker: &Broker,
         product: &ProductHandle,
         max_bytes: usize,
-    ) -> Result<ReadSlice> {
-        let request =
-            ReadRequest { stream: self.stream, from: self.next, max_bytes, hint: self.hint };
+    ) -> Result<()> {
+        if !self.pending.is_empty() {
+            return Ok(());
+        }
+        let ahead = self.ahead.take().filter(|ahead| ahead.from == self.next);
+        let late = match ahead {
+            Some(ahead) => Some(ahead.slice),
+            None => match self.request(broker, self.next, max_bytes) {
+                Ok(slice) => {
+                    self.take(product, slice)?;
+                    None
+                }
+                Err(late) => Some(late),
+            },
+        };
+        if let Some(late) = late {
+            let slice = late.await.unwrap_or_else(|_| Err(no_answer()));
+            self.take(product, slice)?;
+            // Files are slower than the wire: the next slice is read while this one is sent.
+            if self.reads_ahead
+                && let Some(from) = self.pending.back().map(StoredBatch::end)
+                && from < self.stop.unwrap_or(self.bounds.durable_end)
+                && let Err(slice) = self.request(broker, from, max_bytes)
+            {
+                self.ahead = Some(Ahead { from, slice });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks storage: the answer, or where it will arrive.
+    fn request(
+        &self,
+        broker: &Broker,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<
+        meshlog_storage::Result<ReadSlice>,
+        oneshot::Receiver<meshlog_storage::Result<ReadSlice>>,
+    > {
+        let request = ReadRequest { stream: self.stream, from, max_bytes, hint: self.hint };
         let (sender, receiver) = oneshot::channel();
         let now = broker.storage().read(request, move |result| {
             // The reader may have gone away.
             let _gone = sender.send(result);
         });
-        let result = match now {
-            Some(result) => result,
-            None => receiver.await.unwrap_or_else(|_| Err(no_answer())),
-        };
+        now.ok_or(receiver)
+    }
+
+    fn take(
+        &mut self,
+        product: &ProductHandle,
+        slice: meshlog_storage::Result<ReadSlice>,
+    ) -> Result<()> {
         let slice =
-            result.map_err(|error| explain(product, self.partition, Some(self.next), &error))?;
+            slice.map_err(|error| explain(product, self.partition, Some(self.next), &error))?;
         self.hint = slice.hint;
         self.bounds = Bounds { start: slice.start, durable_end: slice.durable_end };
-        Ok(slice)
+        self.pending.extend(slice.batches);
+        Ok(())
     }
 
     fn state(&self) -> v1::PartitionState {

@@ -1,8 +1,8 @@
 //! History, then live, without a gap.
 //!
 //! A subscription is a cursor per partition and nothing else: no task, no queue. It reads when its
-//! consumer asks for the next message, so a slow consumer holds at most one message and the log is
-//! the buffer. At the durable end it sleeps until the committing thread wakes it or a heartbeat is
+//! consumer asks for the next message, so a slow consumer holds at most one message and, while it
+//! catches up from files, one slice read ahead; the log is the buffer. At the durable end it sleeps until the committing thread wakes it or a heartbeat is
 //! due; an idle subscription causes no other work.
 
 use std::time::Duration;
@@ -39,6 +39,7 @@ impl Broker {
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
         let mut cursors =
             Cursors::resolve(self, product, &request.partitions, request.start, 0).await?;
+        cursors.read_ahead();
         if request.stop_at_end {
             cursors.stop_at_end();
         }

@@ -1,9 +1,9 @@
 //! Bytes of journal files in memory: aligned chunks shared by all readers of all streams.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use memmap2::MmapMut;
 use parking_lot::Mutex;
 
 use crate::engine::Engine;
@@ -11,16 +11,20 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::ReadableFile;
 use crate::journal::slot_path;
 use crate::position::FileSequence;
+use crate::read::slabs::Slabs;
 
-const CHUNK: u64 = 1 << 20;
+/// Large enough that small groups come many at a time, small enough that the header and the table
+/// of a large group do not bring a megabyte each.
+const CHUNK: u64 = 256 << 10;
 /// Ranges at least this long are read for their reader alone: sharing would save little and
 /// joining chunks would cost a copy.
-const LARGE: usize = 256 << 10;
+const LARGE: usize = 128 << 10;
 
 /// Chunks by file sequence, never by slot: another life of a file is another file.
 pub(crate) struct ChunkCache {
     capacity: usize,
     inner: Mutex<Inner>,
+    slabs: Arc<Slabs>,
 }
 
 #[derive(Default)]
@@ -32,7 +36,7 @@ struct Inner {
 
 impl ChunkCache {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, inner: Mutex::default() }
+        Self { capacity, inner: Mutex::default(), slabs: Arc::default() }
     }
 
     /// Reads a range below the durable end of a file.
@@ -51,7 +55,7 @@ impl ChunkCache {
             ));
         }
         if length >= LARGE {
-            return load(engine, file, position, length);
+            return self.load(engine, file, position, length);
         }
         let mut joined = BytesMut::new();
         let mut at = position;
@@ -96,7 +100,7 @@ impl ChunkCache {
         // Only what is durable now: the rest of the chunk may still be written.
         let length = CHUNK.min(file.end - index * CHUNK);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let chunk = load(engine, file, index * CHUNK, length)?;
+        let chunk = self.load(engine, file, index * CHUNK, length)?;
         let mut inner = self.inner.lock();
         inner.bytes += chunk.len();
         match inner.chunks.insert(key, chunk.clone()) {
@@ -113,19 +117,29 @@ impl ChunkCache {
         }
         Ok(chunk)
     }
-}
 
-fn load(engine: &Engine, file: &ReadableFile, position: u64, length: usize) -> Result<Bytes> {
-    let path = slot_path(&engine.options.directory, file.slot);
-    let failed = |error| {
-        Error::new(ErrorKind::Io, format!("cannot read {} at {position}", path.display()))
-            .caused_by(error)
-    };
-    // Anonymous maps are page-aligned and go back to the system when the last reader is done.
-    let mut slab = MmapMut::map_anon(length).map_err(failed)?;
-    let read = engine.files.handle(file.slot)?.read_at(position, &mut slab).map_err(failed)?;
-    if read < length {
-        return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+    /// Gives the memory of slabs that nobody uses back to the system.
+    pub(crate) fn shrink(&self) {
+        self.slabs.shrink();
     }
-    Ok(Bytes::from_owner(slab))
+
+    fn load(
+        &self,
+        engine: &Engine,
+        file: &ReadableFile,
+        position: u64,
+        length: usize,
+    ) -> Result<Bytes> {
+        let failed = |error| {
+            let path = slot_path(&engine.options.directory, file.slot);
+            Error::new(ErrorKind::Io, format!("cannot read {} at {position}", path.display()))
+                .caused_by(error)
+        };
+        let mut slab = self.slabs.take(length).map_err(failed)?;
+        let read = engine.files.handle(file.slot)?.read_at(position, slab.bytes());
+        if read.map_err(failed)? < length {
+            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(slab.share())
+    }
 }

@@ -13,6 +13,7 @@ mod cold;
 mod footers;
 mod group;
 mod queue;
+mod slabs;
 
 pub(crate) use chunks::ChunkCache;
 pub(crate) use cold::{offset_at_time, read_cold};
