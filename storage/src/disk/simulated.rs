@@ -101,6 +101,11 @@ impl SimulatedDisk {
         self.inner.lock().capacity = capacity;
     }
 
+    /// The process that has the directory open dies: its lock is gone, what it wrote stays.
+    pub fn kill(&self) {
+        self.inner.lock().locked = false;
+    }
+
     /// True once power is lost.
     #[must_use]
     pub fn has_crashed(&self) -> bool {

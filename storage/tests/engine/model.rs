@@ -8,11 +8,12 @@
 //! `MESHLOG_CRASH_SEEDS` sets the number of runs (default 6); a failure names seed, call and plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshlog_storage::disk::{CrashPlan, SeededRandom};
+use meshlog_storage::disk::{CrashPlan, Disk as _, OpenMode, SeededRandom};
 use meshlog_storage::{Applied, Control, Durability, Entry, Offset, Storage, StreamId, Timestamp};
 
 use crate::support::{Machine, Outcome, lines, read_all, stamp, submit};
@@ -35,6 +36,8 @@ enum Step {
     Idle,
     Wait(u64),
     Reopen,
+    /// The process dies without closing, so that the next open carries the last group over.
+    Kill,
 }
 
 fn steps(seed: u64, count: usize) -> Vec<Step> {
@@ -60,6 +63,31 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
         });
     }
     steps.push(Step::Drive);
+    steps
+}
+
+/// A run in which files are rolled, given back and used again, checkpoints written, and a group
+/// carried over. What it claims is asserted below.
+fn scripted() -> Vec<Step> {
+    let append = |stream: usize, length: usize| Step::Append {
+        streams: vec![stream],
+        length,
+        producer: None,
+        durability: Durability::Synced,
+    };
+    let mut steps = Vec::new();
+    for round in 0..7 {
+        steps.push(Step::Create);
+        for _ in 0..5 {
+            steps.extend([append(round, 30_000), Step::Drive]);
+        }
+        steps.extend([Step::Delete(round), Step::SetState(1, true), Step::Drive]);
+        for _ in 0..3 {
+            steps.extend([Step::Wait(11_000), Step::SetState(2, round % 2 == 0)]);
+        }
+        steps.push(if round == 3 { Step::Kill } else { Step::Drive });
+    }
+    steps.extend([Step::Create, append(7, 400), Step::Idle, append(7, 9000), Step::Drive]);
     steps
 }
 
@@ -254,6 +282,15 @@ fn play(machine: &Machine, steps: &[Step]) -> Model {
                 machine.clock.advance(Duration::from_millis(*millis));
                 storage.drive();
             }
+            Step::Kill => {
+                storage.drive();
+                std::mem::forget(storage);
+                machine.disk.kill();
+                match machine.open() {
+                    Ok(opened) => storage = opened,
+                    Err(_) => return model,
+                }
+            }
             Step::Reopen => {
                 storage.drive();
                 drop(storage.close());
@@ -390,10 +427,10 @@ fn retry(model: &Model, storage: &Storage, observed: &Expected) {
     }
 }
 
-fn crash_everywhere(seed: u64, count: usize, stride: u64, images: &mut BTreeSet<u64>) -> u64 {
-    let steps = steps(seed, count);
+fn crash_everywhere(seed: u64, steps: &[Step], stride: u64, images: &mut BTreeSet<u64>) -> u64 {
+    let count = steps.len();
     let machine = Machine::new(seed);
-    let model = play(&machine, &steps);
+    let model = play(&machine, steps);
     let calls = machine.disk.calls();
     // Played to its end it restarts cleanly.
     let storage = machine.open().unwrap();
@@ -407,7 +444,7 @@ fn crash_everywhere(seed: u64, count: usize, stride: u64, images: &mut BTreeSet<
         let plans = [CrashPlan::KeepNothing, CrashPlan::KeepAll].into_iter().chain(random);
         let mut crashed = Machine::new(seed);
         crashed.disk.crash_at(call, seed);
-        let model = play(&crashed, &steps);
+        let model = play(&crashed, steps);
         assert!(crashed.disk.has_crashed(), "a run of the same seed makes the same calls");
         for plan in plans {
             let context = format!("seed {seed}, {count} steps, call {call} of {calls}, {plan:?}");
@@ -480,7 +517,7 @@ fn a_crash_at_any_call_loses_nothing_acknowledged() {
     let mut images = BTreeSet::new();
     let mut crashes = 0;
     for seed in 0..seeds() {
-        crashes += crash_everywhere(seed, 36, 1, &mut images);
+        crashes += crash_everywhere(seed, &steps(seed, 36), 1, &mut images);
     }
     println!("{crashes} crashes, {} distinct disk images", images.len());
     assert!(images.len() as u64 > 60 * seeds(), "the runs are too much alike: {}", images.len());
@@ -490,8 +527,32 @@ fn a_crash_at_any_call_loses_nothing_acknowledged() {
 fn a_crash_in_a_long_run_loses_nothing_acknowledged() {
     let mut images = BTreeSet::new();
     for seed in 1000..1000 + seeds() / 2 {
-        crash_everywhere(seed, 400, 37, &mut images);
+        crash_everywhere(seed, &steps(seed, 400), 37, &mut images);
     }
+}
+
+#[test]
+fn a_crash_while_files_are_rolled_and_used_again_loses_nothing_acknowledged() {
+    let machine = Machine::new(5);
+    play(&machine, &scripted());
+    let names = machine.disk.list(Path::new("data")).unwrap();
+    let slots = names.iter().filter(|name| name.starts_with("journal-")).count();
+    let mut sequences = BTreeSet::new();
+    for name in names.iter().filter(|name| name.starts_with("journal-")) {
+        let file = machine.disk.open(&Path::new("data").join(name), OpenMode::Existing).unwrap();
+        let mut header = [0; 24];
+        file.read_at(0, &mut header).unwrap();
+        sequences.insert(u64::from_le_bytes(header[16..24].try_into().unwrap()));
+    }
+    let newest = sequences.last().copied().unwrap();
+    assert!(newest > slots as u64 + 2, "{newest} files in {slots} slots: none was used again");
+    let checkpoints: Vec<u64> =
+        names.iter().filter_map(|name| name.strip_prefix("checkpoint-")?.parse().ok()).collect();
+    assert!(checkpoints.iter().any(|number| *number >= 6), "{checkpoints:?}");
+
+    let mut images = BTreeSet::new();
+    let crashes = crash_everywhere(5, &scripted(), 1, &mut images);
+    println!("{crashes} crashes, {} distinct disk images", images.len());
 }
 
 #[test]
