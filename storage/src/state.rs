@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use crate::entry::{AppendedRange, ProducerStamp, StoredBatch};
+use crate::entry::{AppendedRange, ProducerStamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind};
 use crate::journal::FileProgress;
@@ -173,18 +173,7 @@ impl State {
             progress.touched.push(Arc::clone(&stream));
         }
         progress.runs += view.add(Addition {
-            batch: StoredBatch {
-                stream: frame.stream,
-                base_offset: frame.base_offset,
-                count: frame.count,
-                offset_deltas: frame.offset_deltas.clone(),
-                append_time: frame.append_time,
-                broker_time: frame.broker_time,
-                schema: frame.schema,
-                application: frame.application,
-                producer: frame.producer,
-                payload,
-            },
+            batch: frame.batch(payload),
             lsn: group.lsn,
             sequence: group.sequence,
             position: group.position,

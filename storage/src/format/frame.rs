@@ -1,9 +1,9 @@
 //! Frames: the table at the end of a group that says what its payloads are.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 
 use super::source::{Malformed, Source};
-use crate::entry::ProducerStamp;
+use crate::entry::{ProducerStamp, StoredBatch};
 use crate::position::{Offset, StreamId, Timestamp};
 
 /// Bytes of an encoded frame without offset deltas.
@@ -86,6 +86,22 @@ impl Frame {
             broker_time: time,
             producer: None,
             offset_deltas: Vec::new(),
+        }
+    }
+
+    /// The batch it describes.
+    pub(crate) fn batch(&self, payload: Bytes) -> StoredBatch {
+        StoredBatch {
+            stream: self.stream,
+            base_offset: self.base_offset,
+            count: self.count,
+            offset_deltas: self.offset_deltas.clone(),
+            append_time: self.append_time,
+            broker_time: self.broker_time,
+            schema: self.schema,
+            application: self.application,
+            producer: self.producer,
+            payload,
         }
     }
 

@@ -105,7 +105,7 @@ fn read_window(
             let payload = read_payload(engine, &window.file, position, frame)?;
             *bytes += length;
             *next = frame.end();
-            slice.batches.push(stored(frame, payload));
+            slice.batches.push(frame.batch(payload));
         }
         position += u64::from(header.length);
         if *bytes >= request.max_bytes && !slice.batches.is_empty() {
@@ -121,21 +121,6 @@ fn read_window(
 
 fn wanted(frame: &Frame, stream: StreamId, next: Offset) -> bool {
     frame.kind == FrameKind::Batch && frame.stream == stream && frame.end() > next
-}
-
-fn stored(frame: &Frame, payload: bytes::Bytes) -> StoredBatch {
-    StoredBatch {
-        stream: frame.stream,
-        base_offset: frame.base_offset,
-        count: frame.count,
-        offset_deltas: frame.offset_deltas.clone(),
-        append_time: frame.append_time,
-        broker_time: frame.broker_time,
-        schema: frame.schema,
-        application: frame.application,
-        producer: frame.producer,
-        payload,
-    }
 }
 
 /// A hint is worth one run: if the batch is not there, the search decides.
