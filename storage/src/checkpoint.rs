@@ -13,16 +13,27 @@ use crate::format::{Checkpoint, Footer, QuarantineRecord, StreamRecord};
 use crate::position::FileSequence;
 
 const KEPT: usize = 2;
+/// Holds space for the checkpoints that a full disk must still take: without them no file whose
+/// streams are deleted could be given back.
+pub(crate) const RESERVE: &str = "reserve";
+const RESERVE_BYTES_MIN: u64 = 128 << 10;
 
 /// The numbers of the checkpoints on disk, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     numbers: Vec<u64>,
+    /// Length of the newest one.
+    bytes: u64,
 }
 
 impl Kept {
     pub(crate) fn is_empty(&self) -> bool {
         self.numbers.is_empty()
+    }
+
+    /// What the reserve must hold: two checkpoints twice as long as the last one.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        (4 * self.bytes).max(RESERVE_BYTES_MIN)
     }
 }
 
@@ -50,7 +61,14 @@ pub(crate) fn write(engine: &Engine, kept: &mut Kept) -> Result<()> {
     let number = kept.numbers.last().map_or(1, |last| last + 1);
     let directory = &engine.options.directory;
     let path = directory.join(checkpoint_name(number));
-    write_whole(engine.parts.disk.as_ref(), directory, &path, &bytes)?;
+    let disk = engine.parts.disk.as_ref();
+    let attempt = || write_whole(disk, directory, &path, &bytes);
+    attempt().or_else(|error| {
+        // The reserve gives way; the keeper makes it again when there is space.
+        let gave_way = error.is_lack_of_space() && disk.remove(&directory.join(RESERVE)).is_ok();
+        if gave_way { attempt() } else { Err(error) }
+    })?;
+    kept.bytes = bytes.len() as u64;
     kept.numbers.push(number);
     while kept.numbers.len() > KEPT {
         let oldest = directory.join(checkpoint_name(kept.numbers.remove(0)));
@@ -104,14 +122,15 @@ pub(crate) fn find(
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| checkpoint_number(name)).collect();
     numbers.sort_unstable();
     let mut damage = Vec::new();
-    let mut newest = None;
+    let (mut newest, mut bytes) = (None, 0);
     for number in numbers.iter().rev() {
         let path = directory.join(checkpoint_name(*number));
         let file =
             disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
-        let bytes = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
-        match Checkpoint::decode(&bytes) {
+        let content = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
+        match Checkpoint::decode(&content) {
             Ok(checkpoint) => {
+                bytes = content.len() as u64;
                 newest = Some(checkpoint);
                 break;
             }
@@ -121,7 +140,7 @@ pub(crate) fn find(
             )),
         }
     }
-    Ok((newest, Kept { numbers }, damage))
+    Ok((newest, Kept { numbers, bytes }, damage))
 }
 
 /// Keeps the footer of a file that has no seal. A cache: a lost one is made again.
@@ -179,6 +198,19 @@ pub(crate) fn write_whole(
         disk.sync_directory(directory)
     };
     attempt().map_err(|error| io_error("write", path, error))
+}
+
+/// Makes sure that the reserve is there and this large.
+pub(crate) fn keep_reserve(disk: &dyn Disk, directory: &Path, bytes: u64) -> std::io::Result<()> {
+    let path = directory.join(RESERVE);
+    match disk.open(&path, OpenMode::Existing) {
+        Ok(file) if file.size()? >= bytes => return Ok(()),
+        Ok(file) => return file.allocate(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = disk.open(&path, OpenMode::CreateNew)?;
+    file.allocate(bytes).inspect_err(|_| drop(disk.remove(&path)))
 }
 
 /// An error of the operating system with the path it is about.

@@ -106,6 +106,11 @@ impl Error {
         &self.kind
     }
 
+    /// True if the operating system said that there is no space.
+    pub(crate) fn is_lack_of_space(&self) -> bool {
+        self.source.as_ref().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    }
+
     /// For an append: whether it may be in the log all the same.
     #[must_use]
     pub fn applied(&self) -> Applied {

@@ -157,9 +157,9 @@ impl Keeper {
 
     fn keep_space(&self, engine: &Engine) -> Option<Duration> {
         let now = engine.parts.clock.monotonic();
-        let (size, retry_at) = {
+        let (size, retry_at, checkpoint_bytes) = {
             let inner = self.inner.lock();
-            (inner.next_bytes, inner.space_retry)
+            (inner.next_bytes, inner.space_retry, inner.kept.reserve_bytes())
         };
         if let Some(at) = retry_at
             && now < at
@@ -167,7 +167,16 @@ impl Keeper {
             return Some(at - now);
         }
         let size = size.min(engine.options.file_bytes_max);
-        let outcome = engine.slots.lock().keep_reserve(size);
+        let (disk, directory) = (engine.parts.disk.as_ref(), &engine.options.directory);
+        let for_checkpoints = || checkpoint::keep_reserve(disk, directory, checkpoint_bytes);
+        let outcome = for_checkpoints()
+            .or_else(|error| {
+                // Slots kept for the next files may be what fills the disk.
+                let gave_way = error.kind() == std::io::ErrorKind::StorageFull
+                    && engine.slots.lock().give_up_surplus()?;
+                if gave_way { for_checkpoints() } else { Err(error) }
+            })
+            .and_then(|()| engine.slots.lock().keep_reserve(size));
         let mut inner = self.inner.lock();
         match outcome {
             Ok(()) => {

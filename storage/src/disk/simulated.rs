@@ -67,7 +67,8 @@ struct Inode {
 enum NameChange {
     Set(PathBuf, u64),
     Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
+    /// An entry names a file, whatever else survives: the file goes with it.
+    Rename(PathBuf, PathBuf, u64),
 }
 
 impl SimulatedDisk {
@@ -94,6 +95,12 @@ impl SimulatedDisk {
     /// Lets this call fail, once.
     pub fn fail_at(&self, call: u64, kind: io::ErrorKind) {
         self.inner.lock().failures.insert(call, kind);
+    }
+
+    /// Bytes taken by files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.inner.lock().used()
     }
 
     /// Changes the space there is.
@@ -192,10 +199,11 @@ impl NameChange {
         match self {
             Self::Set(path, inode) => drop(names.insert(path.clone(), *inode)),
             Self::Remove(path) => drop(names.remove(path)),
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
+            Self::Rename(from, to, inode) => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *inode);
             }
         }
     }
@@ -287,10 +295,10 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner.lock();
         let call = inner.begin()?;
-        if !inner.names.contains_key(from) {
+        let Some(inode) = inner.names.get(from).copied() else {
             return Err(io::ErrorKind::NotFound.into());
-        }
-        inner.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
+        };
+        inner.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
         if matches!(call, Call::Cut) { power_lost() } else { Ok(()) }
     }
 

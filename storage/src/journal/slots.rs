@@ -78,6 +78,16 @@ impl Slots {
         Ok(())
     }
 
+    /// Removes one free slot beside the reserve; answers whether there was one.
+    pub(crate) fn give_up_surplus(&mut self) -> io::Result<bool> {
+        if self.free.len() < 2 {
+            return Ok(false);
+        }
+        let slot = self.free.swap_remove(0);
+        self.disk.remove(&slot_path(&self.directory, slot.number))?;
+        Ok(true)
+    }
+
     /// Takes a slot back whose journal file is no longer needed.
     pub(crate) fn give_back(&mut self, slot: Slot, keep: usize) -> io::Result<()> {
         if self.free.len() < keep {

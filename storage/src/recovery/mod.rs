@@ -21,7 +21,7 @@ mod scan;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::checkpoint::{self, io_error};
+use crate::checkpoint::{self, RESERVE, io_error};
 use crate::disk::{OpenMode, read_all};
 use crate::engine::Recovered;
 use crate::error::{Error, ErrorKind, Result};
@@ -165,7 +165,7 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
     let path = directory.join(FORMAT_FILE);
     let disk = parts.disk.as_ref();
     if !names.iter().any(|name| name == FORMAT_FILE) {
-        let foreign = names.iter().find(|name| !name.ends_with(".unfinished"));
+        let foreign = names.iter().find(|name| !name.ends_with(".unfinished") && *name != RESERVE);
         if let Some(name) = foreign {
             return Err(Error::new(
                 ErrorKind::Format,

@@ -158,6 +158,34 @@ fn a_full_disk_refuses_data_lets_control_work_go_on_and_resumes_by_itself() {
     assert!(storage.health().appends_refused.is_none());
 }
 
+/// Deleting is what a full disk asks for, and it must help: the files are given back only after
+/// two checkpoints, which need space themselves.
+#[test]
+fn deleting_a_stream_makes_room_on_a_disk_that_is_full_to_the_last_byte() {
+    let machine = Machine::new(10);
+    machine.disk.set_capacity(1 << 20);
+    let storage = machine.open().unwrap();
+    let (large, small) = (create(&storage), create(&storage));
+    append(&storage, entry(vec![lines(small, 0, 1, 100)])).unwrap();
+    let mut appended = 0;
+    while append(&storage, entry(vec![lines(large, appended, 1, 9000)])).is_ok() {
+        appended += 1;
+    }
+    // Nothing is free but what is reserved.
+    machine.disk.set_capacity(machine.disk.used());
+    let delete = Entry { controls: vec![Control::DeleteStream(large)], ..Entry::default() };
+    append(&storage, delete).unwrap();
+    for _ in 0..6 {
+        machine.clock.advance(std::time::Duration::from_secs(11));
+        storage.drive();
+    }
+    for tag in 1..20 {
+        append(&storage, entry(vec![lines(small, tag, 1, 9000)])).unwrap();
+    }
+    assert_eq!(read_all(&storage, small, Offset(0)).unwrap().len(), 20);
+    assert!(storage.health().appends_refused.is_none());
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_accepted_until_the_next_open() {
     let machine = Machine::new(9);
