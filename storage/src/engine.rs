@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
 use crate::entry::{Appended, Entry};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::journal::{
     Committer, Done, Refusal, Reservation, Reserved, Slot, Slots, refuse, synced,
@@ -185,11 +185,7 @@ impl Engine {
         };
         let Some(slot) = slots.take_reserve(needed) else { return Err(full) };
         drop(slots);
-        let refused = Error::new(
-            ErrorKind::DiskFull,
-            "the disk is full: free some space, appends resume by themselves",
-        )
-        .caused_by(full);
+        let refused = Error::disk_full(full);
         tracing::error!(error = %refused, "data appends are refused, control work goes on");
         self.reservation.lock().refusal = Some(Refusal::Data(refused));
         self.keeper.wake();
@@ -214,18 +210,17 @@ impl Engine {
     pub(crate) fn refusal_error(&self) -> Error {
         match &self.reservation.lock().refusal {
             Some(Refusal::All(error) | Refusal::Data(error)) => error.clone(),
-            None => Error::new(ErrorKind::Closed, "the storage is closed; open it again"),
+            None => Error::closed(),
         }
     }
 
     /// Refuses what comes, commits what came, and seals.
     pub(crate) fn close(&self) -> Result<()> {
-        let closed = Error::new(ErrorKind::Closed, "the storage is closed; open it again");
         {
             let mut reservation = self.reservation.lock();
             match reservation.refusal {
                 Some(Refusal::All(_)) => return Ok(()),
-                _ => reservation.refusal = Some(Refusal::All(closed)),
+                _ => reservation.refusal = Some(Refusal::All(Error::closed())),
             }
         }
         self.commit_all();

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::position::{Offset, StreamId};
+use crate::position::{FileSequence, Offset, StreamId};
 
 /// Whether a failed append may nevertheless be in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,29 @@ impl Error {
     /// An error after which nothing was applied.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), applied: Applied::No, source: None }
+    }
+
+    /// The storage is closed.
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the storage is closed; open it again")
+    }
+
+    /// Appends wait for space.
+    pub(crate) fn disk_full(source: std::io::Error) -> Self {
+        let message = "the disk is full: free some space, appends resume by themselves";
+        Self::new(ErrorKind::DiskFull, message).caused_by(source)
+    }
+
+    /// The stream was never created or is deleted.
+    pub(crate) fn unknown_stream(stream: StreamId) -> Self {
+        let message = format!("stream {stream} does not exist or was deleted");
+        Self::new(ErrorKind::UnknownStream(stream), message)
+    }
+
+    /// A journal file that should be there is not.
+    pub(crate) fn missing_file(sequence: FileSequence) -> Self {
+        let kind = ErrorKind::Corrupt { next_readable: Offset(0) };
+        Self::new(kind, format!("journal file {sequence} is missing"))
     }
 
     /// The same error with the operating system's own words kept as its source.

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::entry::{AppendedRange, ProducerStamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind};
-use crate::journal::FileProgress;
+use crate::journal::{FileProgress, Tail};
 use crate::position::{FileSequence, Lsn, Offset, StreamId};
 use crate::producers::{Outcome, Producers};
 use crate::stream::{Addition, Stream};
@@ -67,17 +67,20 @@ impl State {
 
     /// A stream that exists.
     pub(crate) fn stream(&self, id: StreamId) -> Result<Arc<Stream>> {
-        self.streams.read().get(&id).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::UnknownStream(id),
-                format!("stream {id} does not exist or was deleted"),
-            )
-        })
+        self.streams.read().get(&id).cloned().ok_or_else(|| Error::unknown_stream(id))
     }
 
     /// Every stream, in no order.
     pub(crate) fn streams(&self) -> Vec<Arc<Stream>> {
         self.streams.read().values().cloned().collect()
+    }
+
+    /// Where every stream ends.
+    pub(crate) fn tails(&self) -> impl Iterator<Item = (StreamId, Tail)> {
+        self.streams().into_iter().map(|stream| {
+            let view = stream.view();
+            (stream.id, Tail { next: view.end(), last_time: view.last_time })
+        })
     }
 
     /// Puts a recovered stream in.

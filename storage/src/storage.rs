@@ -148,8 +148,7 @@ impl Storage {
     pub fn append_and_wait(&self, entry: Entry) -> Result<Appended> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.append(entry, move |result| drop(sender.send(result)));
-        let closed = || Err(Error::new(ErrorKind::Closed, "the storage is closed; open it again"));
-        receiver.recv().unwrap_or_else(|_| closed())
+        receiver.recv().unwrap_or_else(|_| Err(Error::closed()))
     }
 
     /// Reads from memory if it can; otherwise returns `None` and calls `done` from a reader

@@ -147,17 +147,13 @@ impl View {
         self.recent.front()
     }
 
-    /// The stream's part of the footer of the file being written, which is finished with it.
-    pub(crate) fn finish_file(
-        &mut self,
-        stream: StreamId,
-        sequence: FileSequence,
-    ) -> Option<FooterStream> {
-        let entry = self.footer_so_far(stream)?;
-        self.active = Vec::new();
-        self.active_file = None;
-        self.last_file = Some(sequence);
-        Some(entry)
+    /// The file being written is finished. A stream it holds nothing of is left as it is.
+    pub(crate) fn finish_file(&mut self, sequence: FileSequence) {
+        if !self.active.is_empty() {
+            self.active = Vec::new();
+            self.active_file = None;
+            self.last_file = Some(sequence);
+        }
     }
 
     /// The stream's part of the footer of the file being written.

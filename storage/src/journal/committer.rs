@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use super::group::{ClosedGroup, FilledGroup, Place, Waiter, refuse};
-use super::reservation::{Refusal, Tail, synced};
+use super::reservation::{Refusal, synced};
 use super::ring::Ring;
 use super::slots::Slot;
 use crate::disk::BLOCK;
@@ -42,26 +42,23 @@ pub(crate) struct FileProgress {
 }
 
 impl FileProgress {
-    /// The footer of the file, which is finished with it.
-    pub(crate) fn finish(&mut self, sequence: FileSequence, next: Option<FileSequence>) -> Footer {
-        self.runs = 0;
-        let touched = std::mem::take(&mut self.touched);
-        let entries = touched.iter().filter_map(|s| s.view().finish_file(s.id, sequence));
-        sorted(next, entries.collect())
-    }
-
     /// The footer of the file so far.
     pub(crate) fn footer_so_far(&self, next: Option<FileSequence>) -> Footer {
         let entries = self.touched.iter().filter_map(|s| s.view().footer_so_far(s.id));
-        sorted(next, entries.collect())
+        let mut streams: Vec<_> = entries.collect();
+        streams.sort_by_key(|entry| entry.stream);
+        // A stream deleted and folded anew cannot occur; one touched before and after a gap can.
+        streams.dedup_by_key(|entry| entry.stream);
+        Footer { next, streams }
     }
-}
 
-fn sorted(next: Option<FileSequence>, mut streams: Vec<crate::format::FooterStream>) -> Footer {
-    streams.sort_by_key(|entry| entry.stream);
-    // A stream deleted and folded anew cannot occur; one touched before and after a gap can.
-    streams.dedup_by_key(|entry| entry.stream);
-    Footer { next, streams }
+    /// The file is finished: its streams look for it among the finished ones.
+    pub(crate) fn finish(&mut self, sequence: FileSequence) {
+        self.runs = 0;
+        for stream in self.touched.drain(..) {
+            stream.view().finish_file(sequence);
+        }
+    }
 }
 
 /// How large the next file should be.
@@ -258,7 +255,7 @@ impl Committer {
             previous: self.file.header.previous,
         });
         engine.footers.insert(sequence, footer);
-        drop(self.progress.finish(sequence, None));
+        self.progress.finish(sequence);
         let position = FILE_HEADER_BYTES as u64;
         engine.files.begin(header.sequence, slot.number, header.salt, position);
         folded.lsn = self.lsn;
@@ -307,19 +304,11 @@ impl Committer {
 
     /// Nothing was written: everything under way is refused, and what was reserved is undone.
     fn give_up_space(&mut self, engine: &Engine, waiters: Vec<Waiter>, error: io::Error) {
-        let refused = Error::new(
-            ErrorKind::DiskFull,
-            "the disk is full: free some space, appends resume by themselves",
-        )
-        .caused_by(error);
+        let refused = Error::disk_full(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
         reservation.refusal = Some(Refusal::Data(refused.clone()));
-        let tails = engine.state.streams().into_iter().map(|stream| {
-            let view = stream.view();
-            (stream.id, Tail { next: view.end(), last_time: view.last_time })
-        });
-        reservation.reset(tails, &engine.state.folded().producers);
+        reservation.reset(engine.state.tails(), &engine.state.folded().producers);
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
         refuse(waiters, &refused);

@@ -29,7 +29,7 @@ mod reservation;
 mod ring;
 mod slots;
 
-pub(crate) use committer::{Committer, CurrentFile, FileProgress, NextFile};
+pub(crate) use committer::{Committer, CurrentFile, FileProgress, NextFile, seal_bytes};
 pub(crate) use group::{Done, refuse};
 pub(crate) use reservation::{Refusal, Reservation, Reserved, Tail, synced};
 pub(crate) use ring::Ring;

@@ -134,7 +134,7 @@ impl Reservation {
             }
         }
         match self.place(&entry, now) {
-            Ok((frames, payloads, ranges)) => self.take_room(entry, done, frames, payloads, ranges),
+            Ok(placed) => self.take_room(entry, done, placed),
             Err(error) => Reserved::Answer(done, Err(error)),
         }
     }
@@ -197,8 +197,10 @@ impl Reservation {
             return Err(Error::new(ErrorKind::TooLarge, "an entry without content"));
         };
         first.starts_entry = true;
-        let payload_bytes: usize = payloads.iter().flatten().map(bytes::Bytes::len).sum();
-        let whole = round_up(GROUP_HEADER_BYTES + payload_bytes + table_bytes(&frames));
+        let lengths: Vec<usize> = payloads.iter().map(|pieces| length_of(pieces)).collect();
+        let payload_bytes = lengths.iter().sum();
+        let table_bytes = frames.iter().map(Frame::encoded_bytes).sum();
+        let whole = round_up(GROUP_HEADER_BYTES + payload_bytes + table_bytes);
         if whole > self.group_bytes_max {
             return Err(Error::new(
                 ErrorKind::TooLarge,
@@ -216,7 +218,10 @@ impl Reservation {
                 None => drop(self.tails.remove(&stream)),
             }
         }
-        Ok((frames, payloads, ranges))
+        for (frame, length) in frames.iter_mut().zip(&lengths) {
+            frame.payload_bytes = *length as u32;
+        }
+        Ok(Placed { frames, payloads, ranges, payload_bytes, table_bytes })
     }
 
     fn place_control(
@@ -257,33 +262,18 @@ impl Reservation {
             Some(tail) => *tail,
             None => self.tails.get(&stream).copied(),
         };
-        tail.ok_or_else(|| {
-            Error::new(
-                ErrorKind::UnknownStream(stream),
-                format!("stream {stream} does not exist or was deleted"),
-            )
-        })
+        tail.ok_or_else(|| Error::unknown_stream(stream))
     }
 
-    fn take_room(
-        &mut self,
-        entry: Entry,
-        done: Done,
-        mut frames: Vec<Frame>,
-        payloads: Vec<Vec<bytes::Bytes>>,
-        ranges: Vec<AppendedRange>,
-    ) -> Reserved {
-        let payload_bytes: usize = payloads.iter().flatten().map(bytes::Bytes::len).sum();
-        let more_table = table_bytes(&frames);
-        self.open_group(payload_bytes, more_table);
+    fn take_room(&mut self, entry: Entry, done: Done, placed: Placed) -> Reserved {
+        let Placed { mut frames, payloads, ranges, payload_bytes, table_bytes } = placed;
+        self.open_group(payload_bytes, table_bytes);
         #[expect(clippy::expect_used, reason = "open_group leaves an open group")]
         let open = self.open.as_mut().expect("a group is open");
-        let mut payload_offset = open.bytes;
-        for (frame, payload) in frames.iter_mut().zip(&payloads) {
-            let length: usize = payload.iter().map(bytes::Bytes::len).sum();
-            frame.payload_offset = payload_offset as u32;
-            frame.payload_bytes = length as u32;
-            payload_offset += length;
+        let mut payload_offset = open.bytes as u32;
+        for frame in &mut frames {
+            frame.payload_offset = payload_offset;
+            payload_offset += frame.payload_bytes;
         }
         let appended =
             Appended { lsn: Lsn(0), ranges, durability: entry.durability, duplicate: false };
@@ -302,7 +292,7 @@ impl Reservation {
         }
         let wake = open.frames == 0;
         open.bytes += payload_bytes;
-        open.table_bytes += more_table;
+        open.table_bytes += table_bytes;
         open.frames += frames.len();
         let piece = cut(&mut self.rest, payload_bytes);
         let waiter = Waiter { done, appended, wanted: entry.durability, _permit: entry.permit };
@@ -503,7 +493,15 @@ impl Reservation {
     }
 }
 
-type Placed = (Vec<Frame>, Vec<Vec<bytes::Bytes>>, Vec<AppendedRange>);
+/// An entry with its offsets, before it has a place in a group.
+struct Placed {
+    /// One per payload; complete but for where the payload lies and its checksum.
+    frames: Vec<Frame>,
+    payloads: Vec<Vec<bytes::Bytes>>,
+    ranges: Vec<AppendedRange>,
+    payload_bytes: usize,
+    table_bytes: usize,
+}
 
 enum Sequence {
     Next,
@@ -511,8 +509,8 @@ enum Sequence {
     Settled(Appended),
 }
 
-fn table_bytes(frames: &[Frame]) -> usize {
-    frames.iter().map(Frame::encoded_bytes).sum()
+fn length_of(pieces: &[bytes::Bytes]) -> usize {
+    pieces.iter().map(bytes::Bytes::len).sum()
 }
 
 /// What an acknowledgement of a durable entry says.

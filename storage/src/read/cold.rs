@@ -149,12 +149,7 @@ fn locate(engine: &Engine, id: StreamId, offset: Offset) -> Result<Window> {
 }
 
 fn window(engine: &Engine, sequence: FileSequence, run: Run) -> Result<Window> {
-    let file = engine.files.readable(sequence).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Corrupt { next_readable: Offset(0) },
-            format!("journal file {sequence} is missing"),
-        )
-    })?;
+    let file = engine.files.readable(sequence).ok_or_else(|| Error::missing_file(sequence))?;
     let end = file.groups_end.min(run.position + RUN_SPAN);
     Ok(Window { file, position: run.position, end })
 }

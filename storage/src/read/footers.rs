@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::checkpoint;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::{Footer, FooterStream, Frame, FrameKind, GroupHeader, RUN_SPAN, Run, Salted};
 use crate::position::{FileSequence, Offset, StreamId};
 use crate::read::group::read_group;
@@ -83,14 +83,9 @@ impl Footers {
 }
 
 fn find_footer(engine: &Engine, sequence: FileSequence) -> Result<Footer> {
-    let unknown = || {
-        Error::new(
-            ErrorKind::Corrupt { next_readable: Offset(0) },
-            format!("journal file {sequence} is missing"),
-        )
-    };
-    let record = engine.files.record(sequence).ok_or_else(unknown)?;
-    let file = engine.files.readable(sequence).ok_or_else(unknown)?;
+    let missing = || Error::missing_file(sequence);
+    let record = engine.files.record(sequence).ok_or_else(missing)?;
+    let file = engine.files.readable(sequence).ok_or_else(missing)?;
     if let Some(seal) = record.seal {
         let bytes = engine.chunks.read(engine, &file, seal, crate::format::GROUP_HEADER_BYTES)?;
         if let Ok(header) = GroupHeader::decode(&record.salt, sequence, &bytes)

@@ -27,11 +27,11 @@ use crate::engine::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Files;
 use crate::format::{
-    DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FileHeader, Frame,
-    GROUP_HEADER_BYTES, GroupHeader, PreviousFile, Salted, round_up,
+    DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FileHeader, Footer, Frame,
+    GROUP_HEADER_BYTES, GroupHeader, PreviousFile, Salted,
 };
 use crate::journal::{
-    Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, Tail,
+    Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, seal_bytes,
     slot_number, slot_path,
 };
 use crate::keeper::Keeper;
@@ -122,11 +122,7 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
         folded.lsn = lsn;
         folded.sequence = opened.file.header.sequence;
         folded.position = opened.file.position;
-        let tails = state.streams().into_iter().map(|stream| {
-            let view = stream.view();
-            (stream.id, Tail { next: view.end(), last_time: view.last_time })
-        });
-        reservation.reset(tails, &folded.producers);
+        reservation.reset(state.tails(), &folded.producers);
         reservation.next_stream = folded.next_stream;
     }
     let next_bytes = next_bytes.min(options.file_bytes_max);
@@ -248,7 +244,7 @@ fn begin_file(
     let frames = carried.as_ref().map_or(0, |carried| carried.frames.len());
     let needed = FILE_HEADER_BYTES
         + length
-        + round_up(GROUP_HEADER_BYTES + crate::format::Footer::encoded_bound(0, 0, frames))
+        + seal_bytes(Footer::encoded_bound(0, 0, frames))
         + crate::disk::BLOCK;
     let wanted = options.file_bytes_min.max(needed as u64);
     // On a full disk the reserve serves: nothing new is accepted until there is space.

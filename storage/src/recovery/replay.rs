@@ -258,7 +258,8 @@ impl Run<'_> {
             None => at = self.verify_last(&mut scanner, at, &path)?,
         }
         let last_lsn = self.lsn;
-        let footer = self.progress.finish(sequence, None);
+        let footer = self.progress.footer_so_far(None);
+        self.progress.finish(sequence);
         self.finished.push((
             FileRecord {
                 sequence,
