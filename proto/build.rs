@@ -20,11 +20,12 @@ use prost_types::{
 };
 
 /// The public contract, relative to this folder.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "meshlog/v1/admin.proto",
     "meshlog/v1/catalog.proto",
     "meshlog/v1/record.proto",
     "meshlog/v1/schema.proto",
+    "meshlog/v1/subscription.proto",
 ];
 
 /// Messages of `record.proto` that contain a patched field, directly or through another message.

@@ -66,6 +66,28 @@ reasons! {
     DomainNotFound = "DOMAIN_NOT_FOUND",
     /// The domain exists already.
     DomainExists = "DOMAIN_EXISTS",
+    /// No such key in the tag vocabulary.
+    TagKeyNotFound = "TAG_KEY_NOT_FOUND",
+    /// The tag key exists already.
+    TagKeyExists = "TAG_KEY_EXISTS",
+    /// The value of a tag is not what its key wants.
+    TagValueInvalid = "TAG_VALUE_INVALID",
+    /// Something else still needs it.
+    InUse = "IN_USE",
+    /// The product's state does not allow it.
+    StateInvalid = "STATE_INVALID",
+    /// A successor would lead back to the product.
+    SuccessorCycle = "SUCCESSOR_CYCLE",
+    /// No transfer of the product waits, or it waits for another team.
+    TransferNotPending = "TRANSFER_NOT_PENDING",
+    /// The broker alone writes this product.
+    ProductReadOnly = "PRODUCT_READ_ONLY",
+    /// The search query cannot be read.
+    QueryInvalid = "QUERY_INVALID",
+    /// No such cursor.
+    CursorNotFound = "CURSOR_NOT_FOUND",
+    /// As many as there may be exist already.
+    LimitReached = "LIMIT_REACHED",
     /// No such partition.
     PartitionNotFound = "PARTITION_NOT_FOUND",
     /// The offset is below the start offset or above the durable end.

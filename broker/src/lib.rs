@@ -13,8 +13,10 @@ mod error;
 pub mod record;
 pub mod schema;
 mod time;
+mod usage;
 
 pub use broker::Broker;
 pub use caller::Caller;
 pub use config::Config;
 pub use error::{Applied, Error, Reason, Result, Violation};
+pub use usage::{OpenReader, Usage};

@@ -265,6 +265,7 @@ async fn delete(args: Delete, out: &mut Out) -> Result<()> {
         product_id: product.id,
         etag: product.etag,
         validate_only: false,
+        force: false,
     };
     catalog.delete_product(request).await?;
     out.note(format_args!("deleted {}", product.name));

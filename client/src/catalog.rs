@@ -81,6 +81,32 @@ calls! {
     create_domain(CreateDomainRequest) -> domain: Domain;
     /// Creates a team with at least one contact.
     create_team(CreateTeamRequest) -> team: Team;
+    /// Changes the fields of a domain that the mask names.
+    update_domain(UpdateDomainRequest) -> domain: Domain;
+    /// Changes the fields of a team that the mask names.
+    update_team(UpdateTeamRequest) -> team: Team;
+    /// Adds a key to the tag vocabulary.
+    create_tag_key(CreateTagKeyRequest) -> tag_key: TagKey;
+    /// Changes the fields of a tag key that the mask names.
+    update_tag_key(UpdateTagKeyRequest) -> tag_key: TagKey;
+    /// Makes a product's promises hold.
+    activate_product(ActivateProductRequest) -> product: Product;
+    /// Says that a product will end, why, and what to use instead.
+    deprecate_product(DeprecateProductRequest) -> product: Product;
+    /// Ends appends to a deprecated product.
+    retire_product(RetireProductRequest) -> product: Product;
+    /// Gives a product another name; the old one stays as an alias.
+    move_product(MoveProductRequest) -> product: Product;
+    /// Offers a product to another team.
+    transfer_product(TransferProductRequest) -> product: Product;
+    /// Takes a product that was offered.
+    accept_product_transfer(AcceptProductTransferRequest) -> product: Product;
+    /// Calls a transfer off.
+    cancel_product_transfer(CancelProductTransferRequest) -> product: Product;
+    /// Makes positions of a named cursor durable.
+    commit_offsets(CommitOffsetsRequest) -> cursor: Cursor;
+    /// Where a named cursor stands in a product.
+    get_offsets(GetOffsetsRequest) -> cursor: Cursor;
     /// Adds a schema version to a product; it becomes the current one.
     add_schema_version(AddSchemaVersionRequest) -> schema_version: SchemaVersion;
 }
@@ -109,20 +135,22 @@ lookups! {
     get_domain(GetDomainRequest) -> domain: Domain;
     /// One team.
     get_team(GetTeamRequest) -> team: Team;
+    /// One key of the tag vocabulary.
+    get_tag_key(GetTagKeyRequest) -> tag_key: TagKey;
 }
 
 /// Calls that list everything, page after page.
 macro_rules! lists {
-    ($($(#[$doc:meta])* $method:ident($request:ident $(, $field:ident)?) -> $answer:ident: $message:ident;)*) => {
+    ($($(#[$doc:meta])* $method:ident($request:ident $(, $field:ident)*) -> $answer:ident: $message:ident;)*) => {
         impl Catalog {
             $($(#[$doc])*
             ///
             /// # Errors
             /// As the broker says.
-            pub async fn $method(&self $(, $field: impl Into<String>)?) -> Result<Vec<v1::$message>> {
+            pub async fn $method(&self $(, $field: impl Into<String>)*) -> Result<Vec<v1::$message>> {
                 let mut request = v1::$request {
                     page_size: PAGE,
-                    $($field: $field.into(),)?
+                    $($field: $field.into(),)*
                     ..v1::$request::default()
                 };
                 let mut all = Vec::new();
@@ -149,6 +177,11 @@ lists! {
     list_domains(ListDomainsRequest) -> domains: Domain;
     /// All teams by name.
     list_teams(ListTeamsRequest) -> teams: Team;
+    /// The tag vocabulary by name.
+    list_tag_keys(ListTagKeysRequest) -> tag_keys: TagKey;
+    /// All cursors by name, then by product; those of one product and of one name, where these are
+    /// not empty.
+    list_cursors(ListCursorsRequest, product, cursor) -> cursors: Cursor;
 }
 
 impl Catalog {
@@ -162,6 +195,84 @@ impl Catalog {
     /// As the broker says.
     pub async fn delete_product(&self, request: v1::DeleteProductRequest) -> Result<()> {
         self.connection.delete_product(request).await.map(drop)
+    }
+
+    /// Deletes a domain without products.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn delete_domain(&self, request: v1::DeleteDomainRequest) -> Result<()> {
+        self.connection.delete_domain(request).await.map(drop)
+    }
+
+    /// Deletes a team that owns nothing.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn delete_team(&self, request: v1::DeleteTeamRequest) -> Result<()> {
+        self.connection.delete_team(request).await.map(drop)
+    }
+
+    /// Deletes a key of the tag vocabulary that no tag uses.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn delete_tag_key(&self, request: v1::DeleteTagKeyRequest) -> Result<()> {
+        self.connection.delete_tag_key(request).await.map(drop)
+    }
+
+    /// Forgets a cursor, in one product or in all.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn delete_cursor(&self, request: v1::DeleteCursorRequest) -> Result<()> {
+        self.connection.delete_cursor(request).await.map(drop)
+    }
+
+    /// Creates the breaking successor of a product and deprecates the product.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn succeed_product(
+        &self,
+        request: v1::SucceedProductRequest,
+    ) -> Result<v1::SucceedProductResponse> {
+        self.connection.succeed_product(request).await
+    }
+
+    /// One page of the products that a query finds, best first.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn search_products(
+        &self,
+        request: v1::SearchProductsRequest,
+    ) -> Result<v1::SearchProductsResponse> {
+        self.connection.search_products(request).await
+    }
+
+    /// Some records of a product and, if asked for, what its fields look like.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn sample_product(
+        &self,
+        request: v1::SampleProductRequest,
+    ) -> Result<v1::SampleProductResponse> {
+        self.connection.sample_product(request).await
+    }
+
+    /// The products there are, then every change of one as it happens. The stream ends after its
+    /// first error; begin another with the last `revision` as `after_revision`.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn watch_products(
+        &self,
+        request: v1::WatchProductsRequest,
+    ) -> Result<impl futures_util::Stream<Item = Result<v1::WatchProductsResponse>> + Send + Unpin>
+    {
+        self.connection.watch_products(request).await
     }
 
     /// One schema version of a product; 0 is the current one.

@@ -88,11 +88,13 @@ fn stored_batches_are_the_same_bytes_in_both_variants() {
         product_id: "01J".into(),
         batches: vec![public_stored(), public_stored()],
         partitions: states.clone(),
+        notices: notices(),
     };
     let server = server_v1::ReadResponse {
         product_id: "01J".into(),
         batches: vec![server_stored(), server_stored()],
         partitions: states.clone(),
+        notices: notices(),
     };
     assert_eq!(public.encode_to_vec(), server.encode_to_vec());
 
@@ -100,11 +102,13 @@ fn stored_batches_are_the_same_bytes_in_both_variants() {
         product_id: "01J".into(),
         batches: vec![public_stored()],
         partitions: states.clone(),
+        notices: notices(),
     };
     let server = server_v1::SubscribeResponse {
         product_id: "01J".into(),
         batches: vec![server_stored()],
         partitions: states,
+        notices: notices(),
     };
     assert_eq!(public.encode_to_vec(), server.encode_to_vec());
 }
@@ -168,4 +172,13 @@ fn reflection_offers_the_public_contract() {
             file.name()
         );
     }
+}
+
+fn notices() -> Vec<v1::Notice> {
+    vec![v1::Notice {
+        kind: v1::NoticeKind::Moved.into(),
+        message: "moved".into(),
+        product: "ops.flights".into(),
+        sunset_time: None,
+    }]
 }

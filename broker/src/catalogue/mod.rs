@@ -28,6 +28,7 @@ mod settings;
 mod stored;
 mod tag;
 mod team;
+mod unbuilt;
 mod view;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use crate::schema::Schema;
 use application::Applications;
 pub use create::MAX_PARTITIONS;
 pub use product::{AppendSchema, ProductHandle};
+pub use unbuilt::ProductWatch;
 use view::View;
 
 /// The catalogue of one broker; a cheap handle, clone it freely.

@@ -8,6 +8,7 @@ use meshlog_storage::{Durability, StreamId};
 
 use super::settings;
 use super::stored::{self, Key, StoredProduct, StoredVersion};
+use crate::Usage;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Fingerprint, Malformed, RecordCheck, RecordValidator, Schema};
 
@@ -24,6 +25,8 @@ pub struct ProductHandle {
     pub streams: Vec<StreamId>,
     /// A floor for every append; `None`: there is none.
     pub minimum_durability: Option<Durability>,
+    /// How much it is used; one for all handles of the product.
+    pub usage: Arc<Usage>,
     /// The [`StoredProduct`], encoded: the rest is read from it when it is asked for.
     stored: bytes::Bytes,
     versions: Vec<Version>,
@@ -184,6 +187,7 @@ impl ProductHandle {
         key: Key<'_>,
         encoded: bytes::Bytes,
         schema: impl Fn(&Fingerprint) -> Option<Arc<Schema>>,
+        usage: impl FnOnce(&str) -> Option<Arc<Usage>>,
     ) -> Result<Self> {
         let stored: StoredProduct = stored::decode(key, encoded.clone())?;
         let product = stored.product.unwrap_or_default();
@@ -215,6 +219,7 @@ impl ProductHandle {
         let settings = product.settings.as_ref();
         Ok(Self {
             name: Arc::from(product.name),
+            usage: usage(&product.id).unwrap_or_default(),
             id: Arc::from(product.id),
             number: stored.number,
             streams: stored.streams.into_iter().map(StreamId).collect(),

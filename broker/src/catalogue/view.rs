@@ -80,7 +80,10 @@ impl View {
                     Change::Domain(Arc::from(name), Arc::new(stored::decode(key, value.clone())?))
                 }
                 (Key::Product(_), Some(value)) => {
-                    let handle = ProductHandle::from_stored(key, value.clone(), schema)?;
+                    let handle = ProductHandle::from_stored(key, value.clone(), schema, |id| {
+                        let name = self.by_id.get(id)?;
+                        Some(Arc::clone(&self.products.get(name)?.usage))
+                    })?;
                     Change::Product(Arc::new(handle))
                 }
                 (Key::Product(id), None) => Change::ProductGone(Arc::from(id)),

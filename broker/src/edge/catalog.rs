@@ -1,8 +1,14 @@
 //! The catalogue service over gRPC.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+
+use futures_util::{FutureExt as _, Stream, stream};
 use meshlog_proto::v1::{self, catalog_service_server::CatalogService};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::call::panicked;
 use super::convert::caller_of;
 use super::status::status_of;
 use crate::broker::Broker;
@@ -11,107 +17,115 @@ use crate::broker::Broker;
 #[derive(Clone)]
 pub(super) struct Catalog {
     broker: Broker,
+    drain: CancellationToken,
 }
 
 impl Catalog {
-    /// Of this broker.
-    pub(super) fn new(broker: Broker) -> Self {
-        Self { broker }
+    /// Of this broker; streams end when `drain` is cancelled.
+    pub(super) fn new(broker: Broker, drain: CancellationToken) -> Self {
+        Self { broker, drain }
     }
 }
 
-#[tonic::async_trait]
-impl CatalogService for Catalog {
-    async fn create_domain(
-        &self,
-        request: Request<v1::CreateDomainRequest>,
-    ) -> Result<Response<v1::CreateDomainResponse>, Status> {
-        let caller = caller_of(request.metadata());
-        let answer = self.broker.catalogue().create_domain(&caller, request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
+/// Calls that the catalogue of the broker answers: those that change something know their caller.
+macro_rules! catalogue {
+    (
+        changes { $($change:ident($change_request:ident) -> $changed:ident;)* }
+        reads { $($read:ident($read_request:ident) -> $answer:ident;)* }
+        others { $($other:tt)* }
+    ) => {
+        #[tonic::async_trait]
+        impl CatalogService for Catalog {
+            $(async fn $change(
+                &self,
+                request: Request<v1::$change_request>,
+            ) -> Result<Response<v1::$changed>, Status> {
+                let caller = caller_of(request.metadata());
+                let answer = self.broker.catalogue().$change(&caller, request.into_inner()).await;
+                answer.map(Response::new).map_err(|error| status_of(&error))
+            })*
 
-    async fn get_domain(
-        &self,
-        request: Request<v1::GetDomainRequest>,
-    ) -> Result<Response<v1::GetDomainResponse>, Status> {
-        let answer = self.broker.catalogue().get_domain(request.into_inner());
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
+            $(async fn $read(
+                &self,
+                request: Request<v1::$read_request>,
+            ) -> Result<Response<v1::$answer>, Status> {
+                let answer = self.broker.catalogue().$read(request.into_inner());
+                answer.map(Response::new).map_err(|error| status_of(&error))
+            })*
 
-    async fn list_domains(
-        &self,
-        request: Request<v1::ListDomainsRequest>,
-    ) -> Result<Response<v1::ListDomainsResponse>, Status> {
-        let answer = self.broker.catalogue().list_domains(request.into_inner());
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
+            $($other)*
+        }
+    };
+}
 
-    async fn create_team(
-        &self,
-        request: Request<v1::CreateTeamRequest>,
-    ) -> Result<Response<v1::CreateTeamResponse>, Status> {
-        let caller = caller_of(request.metadata());
-        let answer = self.broker.catalogue().create_team(&caller, request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
+catalogue! {
+    changes {
+        create_domain(CreateDomainRequest) -> CreateDomainResponse;
+        update_domain(UpdateDomainRequest) -> UpdateDomainResponse;
+        delete_domain(DeleteDomainRequest) -> DeleteDomainResponse;
+        create_team(CreateTeamRequest) -> CreateTeamResponse;
+        update_team(UpdateTeamRequest) -> UpdateTeamResponse;
+        delete_team(DeleteTeamRequest) -> DeleteTeamResponse;
+        create_tag_key(CreateTagKeyRequest) -> CreateTagKeyResponse;
+        update_tag_key(UpdateTagKeyRequest) -> UpdateTagKeyResponse;
+        delete_tag_key(DeleteTagKeyRequest) -> DeleteTagKeyResponse;
+        create_product(CreateProductRequest) -> CreateProductResponse;
+        update_product(UpdateProductRequest) -> UpdateProductResponse;
+        delete_product(DeleteProductRequest) -> DeleteProductResponse;
+        activate_product(ActivateProductRequest) -> ActivateProductResponse;
+        deprecate_product(DeprecateProductRequest) -> DeprecateProductResponse;
+        retire_product(RetireProductRequest) -> RetireProductResponse;
+        move_product(MoveProductRequest) -> MoveProductResponse;
+        transfer_product(TransferProductRequest) -> TransferProductResponse;
+        accept_product_transfer(AcceptProductTransferRequest) -> AcceptProductTransferResponse;
+        cancel_product_transfer(CancelProductTransferRequest) -> CancelProductTransferResponse;
+        succeed_product(SucceedProductRequest) -> SucceedProductResponse;
     }
+    reads {
+        get_domain(GetDomainRequest) -> GetDomainResponse;
+        list_domains(ListDomainsRequest) -> ListDomainsResponse;
+        get_team(GetTeamRequest) -> GetTeamResponse;
+        list_teams(ListTeamsRequest) -> ListTeamsResponse;
+        get_tag_key(GetTagKeyRequest) -> GetTagKeyResponse;
+        list_tag_keys(ListTagKeysRequest) -> ListTagKeysResponse;
+        get_product(GetProductRequest) -> GetProductResponse;
+        list_products(ListProductsRequest) -> ListProductsResponse;
+        search_products(SearchProductsRequest) -> SearchProductsResponse;
+    }
+    others {
+        async fn sample_product(
+            &self,
+            request: Request<v1::SampleProductRequest>,
+        ) -> Result<Response<v1::SampleProductResponse>, Status> {
+            let sample = self.broker.sample_product(request.into_inner()).await;
+            sample.map(Response::new).map_err(|error| status_of(&error))
+        }
 
-    async fn get_team(
-        &self,
-        request: Request<v1::GetTeamRequest>,
-    ) -> Result<Response<v1::GetTeamResponse>, Status> {
-        let answer = self.broker.catalogue().get_team(request.into_inner());
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
+        type WatchProductsStream =
+            Pin<Box<dyn Stream<Item = Result<v1::WatchProductsResponse, Status>> + Send>>;
 
-    async fn list_teams(
-        &self,
-        request: Request<v1::ListTeamsRequest>,
-    ) -> Result<Response<v1::ListTeamsResponse>, Status> {
-        let answer = self.broker.catalogue().list_teams(request.into_inner());
-        answer.map(Response::new).map_err(|error| status_of(&error))
+        async fn watch_products(
+            &self,
+            request: Request<v1::WatchProductsRequest>,
+        ) -> Result<Response<Self::WatchProductsStream>, Status> {
+            let watch = self.broker.watch_products(request.into_inner());
+            let watch = watch.map_err(|error| status_of(&error))?.until(self.drain.clone());
+            Ok(Response::new(Box::pin(watch_responses(watch))))
+        }
     }
+}
 
-    async fn create_product(
-        &self,
-        request: Request<v1::CreateProductRequest>,
-    ) -> Result<Response<v1::CreateProductResponse>, Status> {
-        let caller = caller_of(request.metadata());
-        let answer = self.broker.catalogue().create_product(&caller, request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
-
-    async fn get_product(
-        &self,
-        request: Request<v1::GetProductRequest>,
-    ) -> Result<Response<v1::GetProductResponse>, Status> {
-        let answer = self.broker.catalogue().get_product(request.into_inner());
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
-
-    async fn list_products(
-        &self,
-        request: Request<v1::ListProductsRequest>,
-    ) -> Result<Response<v1::ListProductsResponse>, Status> {
-        let answer = self.broker.catalogue().list_products(request.into_inner());
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
-
-    async fn update_product(
-        &self,
-        request: Request<v1::UpdateProductRequest>,
-    ) -> Result<Response<v1::UpdateProductResponse>, Status> {
-        let caller = caller_of(request.metadata());
-        let answer = self.broker.catalogue().update_product(&caller, request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
-
-    async fn delete_product(
-        &self,
-        request: Request<v1::DeleteProductRequest>,
-    ) -> Result<Response<v1::DeleteProductResponse>, Status> {
-        let caller = caller_of(request.metadata());
-        let answer = self.broker.catalogue().delete_product(&caller, request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
+fn watch_responses(
+    watch: crate::catalogue::ProductWatch,
+) -> impl Stream<Item = Result<v1::WatchProductsResponse, Status>> + Send {
+    stream::unfold(Some(watch), |watch| async move {
+        let mut watch = watch?;
+        let item = match AssertUnwindSafe(watch.next()).catch_unwind().await {
+            Ok(None) => return None,
+            Ok(Some(message)) => message.map_err(|error| status_of(&error)),
+            Err(_) => Err(status_of(&panicked("CatalogService/WatchProducts"))),
+        };
+        let going_on = item.is_ok().then_some(watch);
+        Some((item, going_on))
+    })
 }

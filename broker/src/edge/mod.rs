@@ -19,6 +19,7 @@ mod schema;
 mod server;
 mod services;
 mod status;
+mod subscription;
 
 pub use local::LocalConnector;
 pub use server::serve;

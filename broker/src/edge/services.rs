@@ -4,6 +4,7 @@ use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
+use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -14,6 +15,7 @@ use super::admin::Admin;
 use super::catalog::Catalog;
 use super::record::Records;
 use super::schema::Schemas;
+use super::subscription::Subscriptions;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -29,11 +31,12 @@ pub(super) struct Services {
 }
 
 /// What health is told about; the empty name is the whole server.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "",
     <RecordServiceServer<Records> as NamedService>::NAME,
     <CatalogServiceServer<Catalog> as NamedService>::NAME,
     <SchemaServiceServer<Schemas> as NamedService>::NAME,
+    <SubscriptionServiceServer<Subscriptions> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
 ];
 
@@ -46,8 +49,9 @@ impl Services {
             RecordServiceServer::new(records)
                 .max_decoding_message_size(MAX_REQUEST_BYTES + DECODE_SLACK),
         )
-        .add_service(CatalogServiceServer::new(Catalog::new(broker.clone())))
+        .add_service(CatalogServiceServer::new(Catalog::new(broker.clone(), drain.clone())))
         .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
+        .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
         .add_service(AdminServiceServer::new(Admin::new(broker.clone())))
         .add_service(health_service)
         // Many tools still ask for the older of the two.

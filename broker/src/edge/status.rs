@@ -34,22 +34,34 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::SchemaMalformed
         | Reason::SchemaVersionUnknown
         | Reason::SchemaVersionRequired
-        | Reason::KeyMismatch => Code::InvalidArgument,
+        | Reason::KeyMismatch
+        | Reason::TagValueInvalid
+        | Reason::SuccessorCycle
+        | Reason::QueryInvalid => Code::InvalidArgument,
         Reason::ProductNotFound
         | Reason::TeamNotFound
         | Reason::DomainNotFound
+        | Reason::TagKeyNotFound
+        | Reason::CursorNotFound
         | Reason::PartitionNotFound => Code::NotFound,
-        Reason::ProductExists | Reason::TeamExists | Reason::DomainExists => Code::AlreadyExists,
+        Reason::ProductExists
+        | Reason::TeamExists
+        | Reason::DomainExists
+        | Reason::TagKeyExists => Code::AlreadyExists,
         Reason::ProductRecreated
         | Reason::ProducerUnknown
         | Reason::SequenceGap
         | Reason::SequenceTooOld
         | Reason::ProducerFenced
+        | Reason::InUse
+        | Reason::StateInvalid
+        | Reason::TransferNotPending
+        | Reason::ProductReadOnly
         | Reason::DirectoryUnavailable
         | Reason::AddressUnavailable => Code::FailedPrecondition,
         Reason::OffsetMismatch | Reason::EtagMismatch | Reason::PrecedingFailed => Code::Aborted,
         Reason::OffsetOutOfRange => Code::OutOfRange,
-        Reason::Overloaded | Reason::DiskFull => Code::ResourceExhausted,
+        Reason::Overloaded | Reason::DiskFull | Reason::LimitReached => Code::ResourceExhausted,
         Reason::JournalFailed | Reason::ShuttingDown => Code::Unavailable,
         Reason::DataLoss => Code::DataLoss,
         Reason::Internal => Code::Internal,

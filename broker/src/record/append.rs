@@ -232,6 +232,7 @@ impl Submitted {
             }
             .into(),
             duplicate: appended.duplicate,
+            notices: Vec::new(),
         })
     }
 

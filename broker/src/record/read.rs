@@ -48,6 +48,7 @@ impl Broker {
             product_id: cursors.product_id(),
             batches,
             partitions: cursors.states(),
+            notices: Vec::new(),
         })
     }
 }

@@ -130,6 +130,7 @@ impl Subscription {
                     product_id: self.cursors.product_id(),
                     batches,
                     partitions: self.cursors.moved_states(),
+                    notices: Vec::new(),
                 }));
             }
             if is_due {
@@ -150,6 +151,7 @@ impl Subscription {
             product_id: self.cursors.product_id(),
             batches: Vec::new(),
             partitions: self.cursors.states(),
+            notices: Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ use meshlog_proto::{
     v1::{
         self, admin_service_client::AdminServiceClient,
         catalog_service_client::CatalogServiceClient, schema_service_client::SchemaServiceClient,
+        subscription_service_client::SubscriptionServiceClient,
     },
 };
 use parking_lot::Mutex;
@@ -232,6 +233,29 @@ unary! {
     CatalogServiceClient.list_products(v1::ListProductsRequest) -> v1::ListProductsResponse;
     CatalogServiceClient.update_product(v1::UpdateProductRequest) -> v1::UpdateProductResponse;
     CatalogServiceClient.delete_product(v1::DeleteProductRequest) -> v1::DeleteProductResponse;
+    CatalogServiceClient.update_domain(v1::UpdateDomainRequest) -> v1::UpdateDomainResponse;
+    CatalogServiceClient.delete_domain(v1::DeleteDomainRequest) -> v1::DeleteDomainResponse;
+    CatalogServiceClient.update_team(v1::UpdateTeamRequest) -> v1::UpdateTeamResponse;
+    CatalogServiceClient.delete_team(v1::DeleteTeamRequest) -> v1::DeleteTeamResponse;
+    CatalogServiceClient.create_tag_key(v1::CreateTagKeyRequest) -> v1::CreateTagKeyResponse;
+    CatalogServiceClient.get_tag_key(v1::GetTagKeyRequest) -> v1::GetTagKeyResponse;
+    CatalogServiceClient.list_tag_keys(v1::ListTagKeysRequest) -> v1::ListTagKeysResponse;
+    CatalogServiceClient.update_tag_key(v1::UpdateTagKeyRequest) -> v1::UpdateTagKeyResponse;
+    CatalogServiceClient.delete_tag_key(v1::DeleteTagKeyRequest) -> v1::DeleteTagKeyResponse;
+    CatalogServiceClient.search_products(v1::SearchProductsRequest) -> v1::SearchProductsResponse;
+    CatalogServiceClient.activate_product(v1::ActivateProductRequest) -> v1::ActivateProductResponse;
+    CatalogServiceClient.deprecate_product(v1::DeprecateProductRequest) -> v1::DeprecateProductResponse;
+    CatalogServiceClient.retire_product(v1::RetireProductRequest) -> v1::RetireProductResponse;
+    CatalogServiceClient.move_product(v1::MoveProductRequest) -> v1::MoveProductResponse;
+    CatalogServiceClient.transfer_product(v1::TransferProductRequest) -> v1::TransferProductResponse;
+    CatalogServiceClient.accept_product_transfer(v1::AcceptProductTransferRequest) -> v1::AcceptProductTransferResponse;
+    CatalogServiceClient.cancel_product_transfer(v1::CancelProductTransferRequest) -> v1::CancelProductTransferResponse;
+    CatalogServiceClient.succeed_product(v1::SucceedProductRequest) -> v1::SucceedProductResponse;
+    CatalogServiceClient.sample_product(v1::SampleProductRequest) -> v1::SampleProductResponse;
+    SubscriptionServiceClient.commit_offsets(v1::CommitOffsetsRequest) -> v1::CommitOffsetsResponse;
+    SubscriptionServiceClient.get_offsets(v1::GetOffsetsRequest) -> v1::GetOffsetsResponse;
+    SubscriptionServiceClient.list_cursors(v1::ListCursorsRequest) -> v1::ListCursorsResponse;
+    SubscriptionServiceClient.delete_cursor(v1::DeleteCursorRequest) -> v1::DeleteCursorResponse;
     SchemaServiceClient.add_schema_version(v1::AddSchemaVersionRequest) -> v1::AddSchemaVersionResponse;
     SchemaServiceClient.get_schema_version(v1::GetSchemaVersionRequest) -> v1::GetSchemaVersionResponse;
     SchemaServiceClient.list_schema_versions(v1::ListSchemaVersionsRequest) -> v1::ListSchemaVersionsResponse;
@@ -270,6 +294,16 @@ impl Connection {
     ) -> Result<Messages<v1::AppendStreamResponse>> {
         let request = self.stream_request(ReceiverStream::new(requests));
         let answer = RecordServiceClient::new(self.channel.clone()).append_stream(request).await;
+        Messages::opened(answer)
+    }
+
+    /// Watches the catalogue.
+    pub(crate) async fn watch_products(
+        &self,
+        request: v1::WatchProductsRequest,
+    ) -> Result<Messages<v1::WatchProductsResponse>> {
+        let request = self.stream_request(request);
+        let answer = CatalogServiceClient::new(self.channel.clone()).watch_products(request).await;
         Messages::opened(answer)
     }
 

@@ -339,6 +339,7 @@ impl RecordService for Service {
                 product_id: "01PRODUCT".into(),
                 batches,
                 partitions: shared.partition(next),
+                notices: Vec::new(),
             };
             if replies.send(Ok(message(Vec::new(), next))).await.is_err() {
                 return;
