@@ -10,13 +10,15 @@ use crate::admission::Admission;
 use crate::entry::{Appended, Entry};
 use crate::error::{Error, Result};
 use crate::files::Files;
+use crate::format::ControlRecord;
 use crate::journal::{
     Committer, Done, Refusal, Reservation, Reserved, Slot, Slots, refuse, synced,
 };
 use crate::keeper::Keeper;
 use crate::options::{Components, Options};
-use crate::position::Lsn;
+use crate::position::{Lsn, StreamId};
 use crate::read::{ChunkCache, Footers, ReadQueue};
+use crate::retention::Retention;
 use crate::state::State;
 
 /// Everything behind the handle.
@@ -33,6 +35,7 @@ pub(crate) struct Engine {
     pub(crate) chunks: ChunkCache,
     pub(crate) slots: Mutex<Slots>,
     pub(crate) keeper: Keeper,
+    pub(crate) retention: Retention,
     pub(crate) reads: ReadQueue,
     pub(crate) counters: Counters,
     /// The newest group that readers may see.
@@ -74,6 +77,8 @@ impl Engine {
     pub(crate) fn new(options: Options, parts: Components, recovered: Recovered) -> Self {
         let durable = recovered.committer.lsn.0;
         let proven = recovered.committer.is_proven;
+        let newest = recovered.state.folded().newest_time;
+        let clock = Arc::clone(&parts.clock);
         Self {
             admission: Admission::new(options.in_flight_bytes),
             reservation: Mutex::new(recovered.reservation),
@@ -85,6 +90,7 @@ impl Engine {
             chunks: ChunkCache::new(options.chunk_cache_bytes),
             slots: Mutex::new(recovered.slots),
             keeper: recovered.keeper,
+            retention: Retention::new(clock.now(), clock.monotonic(), newest),
             reads: ReadQueue::default(),
             counters: Counters::default(),
             durable: AtomicU64::new(durable),
@@ -124,6 +130,17 @@ impl Engine {
             })
         };
         let reserved = self.reservation.lock().reserve(entry, done, now, &mut settled);
+        self.fill(reserved);
+    }
+
+    /// Appends records of the engine's own. Those of streams that are gone are left out.
+    pub(crate) fn append_records(&self, records: Vec<(StreamId, ControlRecord)>, done: Done) {
+        let now = self.parts.clock.now();
+        let reserved = self.reservation.lock().reserve_records(records, done, now);
+        self.fill(reserved);
+    }
+
+    fn fill(&self, reserved: Reserved) {
         match reserved {
             Reserved::Room { room, payloads, wake } => {
                 room.fill(&payloads);

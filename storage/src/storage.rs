@@ -19,6 +19,7 @@ use crate::options::{Components, Options};
 use crate::position::{Offset, StreamId, Timestamp};
 use crate::read::{self, Bounds, Job, ReadRequest, ReadSlice};
 use crate::recovery;
+use crate::retention::{self, Explanation};
 
 /// After this long without an append one empty group proves the last one durable.
 const MARKER_DELAY: Duration = Duration::from_millis(100);
@@ -34,6 +35,8 @@ pub struct Health {
     pub appends_refused: Option<String>,
     /// What was found damaged, one sentence each.
     pub damage: Vec<String>,
+    /// What somebody should know and nobody needs to be woken for, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Counts since the storage was opened.
@@ -187,6 +190,21 @@ impl Storage {
         self.shared.engine.reads.push(job);
     }
 
+    /// Why the oldest record of a stream is still here, and what holds the bytes of those that are
+    /// gone. `done` is called from a reader thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
+    pub fn explain(
+        &self,
+        stream: StreamId,
+        done: impl FnOnce(Result<Explanation>) + Send + 'static,
+    ) {
+        let job: Job = Box::new(move |engine| done(retention::explain(engine, stream)));
+        self.shared.engine.reads.push(job);
+    }
+
     /// The readable range of a stream.
     ///
     /// # Errors
@@ -220,7 +238,11 @@ impl Storage {
             Some(Refusal::All(error) | Refusal::Data(error)) => Some(error.to_string()),
             None => None,
         };
-        Health { appends_refused, damage: engine.state.folded().damage.clone() }
+        Health {
+            appends_refused,
+            damage: engine.state.folded().damage.clone(),
+            notes: engine.retention.note().into_iter().collect(),
+        }
     }
 
     /// Counts since the storage was opened.
@@ -243,6 +265,7 @@ impl Storage {
         let engine = &self.shared.engine;
         engine.commit_all();
         engine.keeper.step(engine);
+        engine.commit_all();
         engine.reads.drain(engine);
     }
 

@@ -26,6 +26,7 @@ pub(crate) enum FrameKind {
     Merged = 7,
     EpochChange = 8,
     SetState = 9,
+    SetPolicy = 10,
 }
 
 impl FrameKind {
@@ -40,6 +41,7 @@ impl FrameKind {
             7 => Self::Merged,
             8 => Self::EpochChange,
             9 => Self::SetState,
+            10 => Self::SetPolicy,
             _ => return Err(Malformed("unknown frame kind")),
         })
     }

@@ -9,4 +9,5 @@ mod model;
 mod reading;
 mod real;
 mod restarting;
+mod retaining;
 mod support;

@@ -154,6 +154,7 @@ impl Model {
                         expected.streams.insert(*stream, (Offset(0), Vec::new()));
                     }
                     Control::DeleteStream(stream) => drop(expected.streams.remove(stream)),
+                    Control::SetPolicy(..) => {}
                     Control::TrimStream(stream, start) => {
                         if let Some((first, _)) = expected.streams.get_mut(stream) {
                             *first = (*first).max(*start);
