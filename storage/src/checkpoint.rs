@@ -18,6 +18,8 @@ const KEPT: usize = 2;
 /// Holds space for the checkpoints that a full disk must still take: without them no file whose
 /// streams are deleted could be given back.
 pub(crate) const RESERVE: &str = "reserve";
+/// Holds space for the outputs of a merge that makes room.
+pub(crate) const MERGE_RESERVE: &str = "reserve-merge";
 const RESERVE_BYTES_MIN: u64 = 128 << 10;
 
 /// The numbers of the checkpoints on disk, oldest first.
@@ -134,6 +136,10 @@ pub(crate) struct Checkpoints {
     pub(crate) newest: Option<Checkpoint>,
     /// Files that older ones name, if they are whole: they may be needed if the newest one rots.
     pub(crate) older_files: Vec<StoredFile>,
+    /// The journal file from which an older one would be replayed.
+    pub(crate) older_sequence: Option<FileSequence>,
+    /// The last merge begun before an older one.
+    pub(crate) older_merge: Option<u64>,
     pub(crate) kept: Kept,
     /// What was wrong with those newer than the newest whole one, one sentence each.
     pub(crate) damage: Vec<String>,
@@ -155,6 +161,8 @@ pub(crate) fn find(disk: &dyn Disk, directory: &Path, names: &[String]) -> Resul
                 found.newest = Some(checkpoint);
             }
             (Ok(checkpoint), Some(_)) => {
+                found.older_sequence = Some(checkpoint.sequence);
+                found.older_merge = Some(checkpoint.last_merge);
                 found.older_files.extend(checkpoint.files.into_iter().map(StoredFile::Journal));
                 let segments = checkpoint.segments.into_iter();
                 found.older_files.extend(segments.map(StoredFile::Segment));
@@ -228,8 +236,13 @@ pub(crate) fn write_whole(
 }
 
 /// Makes sure that the reserve is there and this large.
-pub(crate) fn keep_reserve(disk: &dyn Disk, directory: &Path, bytes: u64) -> std::io::Result<()> {
-    let path = directory.join(RESERVE);
+pub(crate) fn keep_reserve(
+    disk: &dyn Disk,
+    directory: &Path,
+    name: &str,
+    bytes: u64,
+) -> std::io::Result<()> {
+    let path = directory.join(name);
     match disk.open(&path, OpenMode::Existing) {
         Ok(file) if file.size()? >= bytes => return Ok(()),
         Ok(file) => return file.allocate(bytes),

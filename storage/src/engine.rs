@@ -15,6 +15,7 @@ use crate::journal::{
     Committer, Done, Refusal, Reservation, Reserved, Slot, Slots, refuse, synced,
 };
 use crate::keeper::Keeper;
+use crate::merge::Merger;
 use crate::options::{Components, Options};
 use crate::position::{Lsn, StreamId};
 use crate::read::{ChunkCache, Footers, ReadQueue};
@@ -36,6 +37,7 @@ pub(crate) struct Engine {
     pub(crate) slots: Mutex<Slots>,
     pub(crate) keeper: Keeper,
     pub(crate) retention: Retention,
+    pub(crate) merger: Merger,
     pub(crate) reads: ReadQueue,
     pub(crate) counters: Counters,
     /// The newest group that readers may see.
@@ -51,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) groups: AtomicU64,
     pub(crate) entries: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) merged_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -59,6 +63,17 @@ impl Counters {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.entries.fetch_add(entries as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// One merge is durable.
+    pub(crate) fn merged(&self, bytes: u64) {
+        self.merges.fetch_add(1, Ordering::Relaxed);
+        self.merged_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes written to journal files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -91,6 +106,7 @@ impl Engine {
             slots: Mutex::new(recovered.slots),
             keeper: recovered.keeper,
             retention: Retention::new(clock.now(), clock.monotonic(), newest),
+            merger: Merger::default(),
             reads: ReadQueue::default(),
             counters: Counters::default(),
             durable: AtomicU64::new(durable),
@@ -218,6 +234,16 @@ impl Engine {
         }
     }
 
+    /// True if the journal takes nothing any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.reservation.lock().refusal, Some(Refusal::All(_)))
+    }
+
+    /// True if nothing is on its way to the journal, and the last group was a while ago.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_proven() && !self.reservation.lock().has_work()
+    }
+
     /// True while appends wait for space.
     pub(crate) fn lacks_space(&self) -> bool {
         matches!(self.reservation.lock().refusal, Some(Refusal::Data(_)))
@@ -257,6 +283,7 @@ impl Engine {
         }
         self.work.notify_all();
         self.keeper.stop();
+        self.merger.stop();
         self.reads.stop();
     }
 

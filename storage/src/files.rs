@@ -236,6 +236,11 @@ impl Files {
         self.table.read().finished.values().cloned().collect()
     }
 
+    /// True if no file is finished yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.read().finished.is_empty()
+    }
+
     /// An open handle of a file.
     pub(crate) fn handle(&self, place: Place) -> Result<Arc<dyn DiskFile>> {
         let mut handles = self.handles.lock();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::checkpoint::{self, Kept};
+use crate::checkpoint::{self, Kept, MERGE_RESERVE, RESERVE};
 use crate::disk::OpenMode;
 use crate::engine::Engine;
 use crate::files::{Place, ReadableFile, StoredFile};
@@ -214,7 +214,12 @@ impl Keeper {
         }
         let size = size.min(engine.options.file_bytes_max);
         let (disk, directory) = (engine.parts.disk.as_ref(), &engine.options.directory);
-        let for_checkpoints = || checkpoint::keep_reserve(disk, directory, checkpoint_bytes);
+        let for_checkpoints = || {
+            checkpoint::keep_reserve(disk, directory, RESERVE, checkpoint_bytes)?;
+            // A merge that makes room writes less than half of what it reads.
+            let merge_bytes = if engine.files.is_empty() { 0 } else { size / 2 };
+            checkpoint::keep_reserve(disk, directory, MERGE_RESERVE, merge_bytes)
+        };
         let outcome = for_checkpoints()
             .or_else(|error| {
                 // Slots kept for the next files may be what fills the disk.
@@ -384,6 +389,7 @@ fn give_back(engine: &Engine, ready: Vec<Retiring>) {
     for Retiring { file, .. } in ready {
         let (key, place) = (file.key(), file.place());
         let path = place.path(&engine.options.directory);
+        engine.footers.forget(key);
         engine.chunks.forget(key);
         engine.files.close(place);
         let outcome = match place {

@@ -8,6 +8,7 @@
 
 mod admission;
 mod checkpoint;
+mod compaction;
 pub mod disk;
 mod engine;
 mod entry;
@@ -16,6 +17,7 @@ mod files;
 mod format;
 mod journal;
 mod keeper;
+mod merge;
 mod options;
 mod position;
 mod producers;
@@ -35,7 +37,7 @@ pub use entry::{
 };
 pub use error::{Applied, Error, ErrorKind, Result};
 pub use format::FORMAT_VERSION;
-pub use options::{BatchCodec, Components, NoObserver, Observer, Options};
+pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordKey};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};

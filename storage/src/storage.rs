@@ -15,6 +15,7 @@ use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Refusal;
 use crate::keeper;
+use crate::merge;
 use crate::options::{Components, Options};
 use crate::position::{Offset, StreamId, Timestamp};
 use crate::read::{self, Bounds, Job, ReadRequest, ReadSlice};
@@ -50,6 +51,10 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes written to journal files.
     pub bytes: u64,
+    /// Merges finished.
+    pub merges: u64,
+    /// Bytes that merges wrote.
+    pub merged_bytes: u64,
 }
 
 /// The log engine: a cheap handle, clone it freely.
@@ -241,7 +246,7 @@ impl Storage {
         Health {
             appends_refused,
             damage: engine.state.folded().damage.clone(),
-            notes: engine.retention.note().into_iter().collect(),
+            notes: engine.retention.note().into_iter().chain(engine.merger.note()).collect(),
         }
     }
 
@@ -255,7 +260,9 @@ impl Storage {
             syncs: groups,
             groups,
             entries: counters.entries.load(Relaxed),
-            bytes: counters.bytes.load(Relaxed),
+            bytes: counters.bytes(),
+            merges: counters.merges.load(Relaxed),
+            merged_bytes: counters.merged_bytes.load(Relaxed),
         }
     }
 
@@ -265,6 +272,7 @@ impl Storage {
         let engine = &self.shared.engine;
         engine.commit_all();
         engine.keeper.step(engine);
+        engine.merger.step(engine);
         engine.commit_all();
         engine.reads.drain(engine);
     }
@@ -310,6 +318,7 @@ impl Storage {
         };
         spawn("commit", commit_loop)?;
         spawn("keeper", keeper::run)?;
+        spawn("merge", merge::run)?;
         for _ in 0..READER_THREADS {
             spawn("read", |engine| engine.reads.run(engine))?;
         }

@@ -107,6 +107,12 @@ impl Frame {
         }
     }
 
+    /// The offset of each record.
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = Offset> {
+        let delta = |index: u32| self.offset_deltas.get(index as usize).copied().unwrap_or(index);
+        (0..self.count).map(move |index| self.base_offset.plus(delta(index)))
+    }
+
     /// One past the offset of the last record.
     pub(crate) fn end(&self) -> Offset {
         match self.offset_deltas.last() {

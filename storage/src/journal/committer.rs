@@ -174,6 +174,7 @@ impl Committer {
         if changes.has_freed {
             engine.retention.note_freed();
             engine.keeper.wake();
+            engine.merger.wake();
         }
 
         engine.keeper.note_written(bytes.len() as u64, is_marker);
@@ -313,6 +314,7 @@ impl Committer {
         folded.position = position;
         engine.publish(self.lsn);
         self.file = CurrentFile { slot, header, position };
+        engine.merger.wake();
         Ok(())
     }
 

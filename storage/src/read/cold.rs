@@ -97,7 +97,9 @@ impl Reading<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            window.file.note_walked(u64::from(header.length));
+            if !frames.iter().any(|frame| frame.stream == stream) {
+                window.file.note_walked(u64::from(header.length));
+            }
             for frame in &frames {
                 if !wanted(frame, stream, self.next) {
                     continue;

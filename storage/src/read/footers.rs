@@ -124,7 +124,9 @@ fn rebuild(engine: &Engine, file: &ReadableFile) -> Result<Footer> {
             continue;
         };
         for frame in frames.iter().filter(|frame| frame.kind == FrameKind::Batch) {
-            add(&mut streams, frame, position);
+            let before = streams.get(&frame.stream).map_or(0, |entry| entry.bytes);
+            let bytes = (before, u64::from(frame.payload_bytes));
+            add_to_footer(&mut streams, frame, position, bytes);
         }
         position += u64::from(header.length);
     }
@@ -155,12 +157,18 @@ fn bytes_after(engine: &Engine, key: FileKey, id: StreamId) -> Result<u64> {
     Ok(active.unwrap_or(all))
 }
 
-/// Counts one more batch of a file.
-pub(crate) fn add(streams: &mut HashMap<StreamId, FooterStream>, frame: &Frame, position: u64) {
+/// Adds one more batch of a file, in the group at a position. `bytes` are the payload bytes of the
+/// stream before it, which count only for the first one, and those of its own that count.
+pub(crate) fn add_to_footer(
+    streams: &mut HashMap<StreamId, FooterStream>,
+    frame: &Frame,
+    position: u64,
+    bytes: (u64, u64),
+) {
     let entry = streams.entry(frame.stream).or_insert_with(|| FooterStream {
         stream: frame.stream,
         end: frame.end(),
-        bytes: 0,
+        bytes: bytes.0,
         runs: Vec::new(),
     });
     if entry.runs.last().is_none_or(|run| position >= run.position + RUN_SPAN) {
@@ -172,5 +180,5 @@ pub(crate) fn add(streams: &mut HashMap<StreamId, FooterStream>, frame: &Frame, 
         });
     }
     entry.end = frame.end();
-    entry.bytes += u64::from(frame.payload_bytes);
+    entry.bytes += bytes.1;
 }

@@ -24,15 +24,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{self, Checkpoints, RESERVE, io_error};
+use crate::checkpoint::{self, Checkpoints, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{OpenMode, read_all};
 use crate::engine::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Files, Place, StoredFile};
 use crate::format::{
     DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FORMAT_VERSION_MIN,
-    FileHeader, Footer, Frame, GROUP_HEADER_BYTES, GroupHeader, PreviousFile, SEGMENT_HEADER_BYTES,
-    Salted, SegmentHeader, SegmentRecord,
+    FileHeader, FileRecord, Footer, Frame, GROUP_HEADER_BYTES, GroupHeader, PreviousFile,
+    SEGMENT_HEADER_BYTES, Salted, SegmentHeader, SegmentRecord,
 };
 use crate::journal::{
     Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, seal_bytes,
@@ -57,8 +57,9 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
     let disk = parts.disk.as_ref();
     let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
     check_format(parts, directory, &names)?;
-    let Checkpoints { newest, older_files, kept, damage } =
-        checkpoint::find(disk, directory, &names)?;
+    let checkpoints = checkpoint::find(disk, directory, &names)?;
+    let Checkpoints { newest, older_files, older_sequence, older_merge, kept, damage } =
+        checkpoints;
     let found = find_slots(parts, directory, &names)?;
     let segments = find_segments(parts, directory, &names)?;
     let is_fresh = newest.is_none() && found.values().all(|found| found.header.is_none());
@@ -75,12 +76,14 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
     let mut live: BTreeSet<Place> =
         replayed.finished.values().map(|(file, _)| file.place()).collect();
     let mut retiring: Vec<Retiring> = Vec::new();
-    for (file, checkpoints) in replayed
-        .retired
-        .iter()
-        .map(|file| (*file, 0))
-        .chain(older_files.into_iter().map(|file| (file, 1)))
-    {
+    let to_replay = found.values().filter_map(|found| {
+        let header = found.header?;
+        (older_sequence? <= header.sequence).then(|| journal_file(&found.slot, &header))
+    });
+    let to_name = segments.values().filter(|record| older_merge.is_some_and(|m| m <= record.merge));
+    let to_name = to_name.map(|record| StoredFile::Segment(*record));
+    let older = older_files.into_iter().chain(to_replay).chain(to_name).map(|file| (file, 1));
+    for (file, checkpoints) in replayed.retired.iter().map(|file| (*file, 0)).chain(older) {
         if is_there(&file, &found, &segments) && live.insert(file.place()) {
             retiring.push(Retiring { file, readable: None, gone: Lsn(0), checkpoints });
         }
@@ -126,6 +129,8 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
             checkpoints: 0,
         }));
         live.extend(replayed.finished.values().map(|(file, _)| file.place()));
+        // What the group carried over names is no leftover.
+        retiring.retain(|file| !replayed.finished.contains_key(&file.file.key()));
     }
     for (file, footer) in replayed.finished.values() {
         files.finish(*file);
@@ -214,6 +219,21 @@ fn keep_aside(parts: &Components, directory: &Path, file: &StoredFile) {
     }
 }
 
+/// A journal file of which only the header was looked at.
+fn journal_file(slot: &Slot, header: &FileHeader) -> StoredFile {
+    StoredFile::Journal(FileRecord {
+        sequence: header.sequence,
+        slot: slot.number,
+        salt: header.salt,
+        size: slot.size,
+        base_lsn: header.base_lsn,
+        last_lsn: header.base_lsn,
+        end: FILE_HEADER_BYTES as u64,
+        seal: None,
+        previous: header.previous,
+    })
+}
+
 /// Whether the file in its place is still this one.
 fn is_there(
     file: &StoredFile,
@@ -233,7 +253,9 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
     let path = directory.join(FORMAT_FILE);
     let disk = parts.disk.as_ref();
     if !names.iter().any(|name| name == FORMAT_FILE) {
-        let foreign = names.iter().find(|name| !name.ends_with(".unfinished") && *name != RESERVE);
+        let foreign = names.iter().find(|name| {
+            !name.ends_with(".unfinished") && *name != RESERVE && *name != MERGE_RESERVE
+        });
         if let Some(name) = foreign {
             return Err(Error::new(
                 ErrorKind::Format,

@@ -4,7 +4,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failing run names its seed")]
 
 mod appending;
+mod bounds;
+mod compacting;
 mod fixtures;
+mod merging;
 mod model;
 mod reading;
 mod real;
