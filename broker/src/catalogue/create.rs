@@ -8,7 +8,7 @@ use ulid::Ulid;
 use super::name::{SANDBOX, check_product, shell_word};
 use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
-use super::{Catalogue, aside, check_length, domain, invalid, now, settings, tag, team};
+use super::{Catalogue, aside, check_length, domain, invalid, settings, tag, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Schema};
@@ -56,7 +56,7 @@ impl Catalogue {
         }
         product.id = Ulid::generate().to_string();
         product.etag = mutation.etag();
-        product.create_time = Some(now());
+        product.create_time = Some(mutation.now());
         product.created_by = caller.principal();
         product.update_time = product.create_time;
         product.updated_by = product.created_by.clone();

@@ -10,7 +10,7 @@ use super::page::Page;
 use super::stored::Key;
 use super::team::MAX_DESCRIPTION_BYTES;
 use super::view::View;
-use super::{Catalogue, check_length, invalid, now, team};
+use super::{Catalogue, check_length, invalid, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -149,7 +149,7 @@ fn given(domain: v1::Domain) -> v1::Domain {
 pub(super) fn add(mutation: &mut Mutation<'_>, caller: &Caller, domain: v1::Domain) -> v1::Domain {
     let domain = v1::Domain {
         etag: mutation.etag(),
-        create_time: Some(now()),
+        create_time: Some(mutation.now()),
         created_by: caller.principal(),
         ..given(domain)
     };

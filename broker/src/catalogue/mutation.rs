@@ -19,6 +19,7 @@ use super::stored::{Counters, Key, StoredSchema};
 use super::view::state_keys;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{Fingerprint, Schema};
+use crate::time::proto_time;
 
 /// One change, holding the gate.
 pub(super) struct Mutation<'a> {
@@ -42,6 +43,11 @@ impl Mutation<'_> {
     /// The etag of everything that this change touches.
     pub(super) fn etag(&self) -> String {
         format!("{:x}", self.counters.changes + 1)
+    }
+
+    /// The time of the change, by the storage's clock as everything that is stored.
+    pub(super) fn now(&self) -> prost_types::Timestamp {
+        proto_time(self.catalogue.inner.storage.now())
     }
 
     pub(super) fn next_product_number(&mut self) -> u64 {

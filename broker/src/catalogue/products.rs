@@ -12,7 +12,7 @@ use super::page::Page;
 use super::product::ProductHandle;
 use super::stored::Key;
 use super::view::View;
-use super::{Catalogue, aside, check_etag, invalid, now, settings, tag, team};
+use super::{Catalogue, aside, check_etag, invalid, settings, tag, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
@@ -116,7 +116,7 @@ impl Catalogue {
         let owner = team::find(&self.inner.view.read(), &product.owner);
         let owner = owner.ok_or_else(|| team::not_found(&product.owner))?;
 
-        product.update_time = Some(now());
+        product.update_time = Some(mutation.now());
         product.updated_by = caller.principal();
         product.etag = mutation.etag();
         let mut answer = product.clone();

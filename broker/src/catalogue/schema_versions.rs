@@ -5,7 +5,7 @@ use meshlog_proto::v1;
 use super::create::check_key_rule;
 use super::product::Version;
 use super::stored::{Key, StoredVersion};
-use super::{Catalogue, aside, check_etag, now, settings};
+use super::{Catalogue, aside, check_etag, settings};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
@@ -80,7 +80,7 @@ impl Catalogue {
             storage_id: mutation.next_storage_id()?,
             value: mutation.store_schema(&value),
             key: key.as_ref().map(|key| mutation.store_schema(key)).unwrap_or_default(),
-            create_time: Some(now()),
+            create_time: Some(mutation.now()),
             created_by: caller.principal(),
         };
         if request.validate_only {

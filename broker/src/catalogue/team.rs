@@ -9,7 +9,7 @@ use super::name::{Named, SANDBOX, check_label};
 use super::page::Page;
 use super::stored::Key;
 use super::view::View;
-use super::{Catalogue, check_length, invalid, now};
+use super::{Catalogue, check_length, invalid};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -152,7 +152,7 @@ fn given(team: v1::Team) -> v1::Team {
 pub(super) fn add(mutation: &mut Mutation<'_>, caller: &Caller, team: v1::Team) -> v1::Team {
     let team = v1::Team {
         etag: mutation.etag(),
-        create_time: Some(now()),
+        create_time: Some(mutation.now()),
         created_by: caller.principal(),
         ..given(team)
     };
