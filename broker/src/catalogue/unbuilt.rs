@@ -1,7 +1,6 @@
 //! Calls that are not built yet. Each line goes when its call is built; then this file goes.
 
 use meshlog_proto::v1;
-use tokio_util::sync::CancellationToken;
 
 use super::Catalogue;
 use crate::error::{Error, Reason, Result};
@@ -30,25 +29,8 @@ macro_rules! unbuilt {
 
 unbuilt! {
     changes {
-        update_domain(UpdateDomainRequest) -> UpdateDomainResponse;
-        delete_domain(DeleteDomainRequest) -> DeleteDomainResponse;
-        update_team(UpdateTeamRequest) -> UpdateTeamResponse;
-        delete_team(DeleteTeamRequest) -> DeleteTeamResponse;
-        create_tag_key(CreateTagKeyRequest) -> CreateTagKeyResponse;
-        update_tag_key(UpdateTagKeyRequest) -> UpdateTagKeyResponse;
-        delete_tag_key(DeleteTagKeyRequest) -> DeleteTagKeyResponse;
-        activate_product(ActivateProductRequest) -> ActivateProductResponse;
-        deprecate_product(DeprecateProductRequest) -> DeprecateProductResponse;
-        retire_product(RetireProductRequest) -> RetireProductResponse;
-        move_product(MoveProductRequest) -> MoveProductResponse;
-        transfer_product(TransferProductRequest) -> TransferProductResponse;
-        accept_product_transfer(AcceptProductTransferRequest) -> AcceptProductTransferResponse;
-        cancel_product_transfer(CancelProductTransferRequest) -> CancelProductTransferResponse;
-        succeed_product(SucceedProductRequest) -> SucceedProductResponse;
     }
     reads {
-        get_tag_key(GetTagKeyRequest) -> GetTagKeyResponse;
-        list_tag_keys(ListTagKeysRequest) -> ListTagKeysResponse;
         search_products(SearchProductsRequest) -> SearchProductsResponse;
     }
 }
@@ -59,10 +41,6 @@ impl Broker {
         &self,
         _request: v1::SampleProductRequest,
     ) -> Result<v1::SampleProductResponse> {
-        unbuilt()
-    }
-
-    pub fn watch_products(&self, _request: v1::WatchProductsRequest) -> Result<ProductWatch> {
         unbuilt()
     }
 
@@ -91,20 +69,5 @@ impl Broker {
         _request: v1::DeleteCursorRequest,
     ) -> Result<v1::DeleteCursorResponse> {
         unbuilt()
-    }
-}
-
-/// A watch of the catalogue.
-#[derive(Debug)]
-pub struct ProductWatch;
-
-#[allow(missing_docs, clippy::unused_async)]
-impl ProductWatch {
-    pub fn until(self, _stop: CancellationToken) -> Self {
-        self
-    }
-
-    pub async fn next(&mut self) -> Option<Result<v1::WatchProductsResponse>> {
-        None
     }
 }

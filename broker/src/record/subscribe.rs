@@ -5,9 +5,11 @@
 //! catches up from files, one slice read ahead; the log is the buffer. At the durable end it sleeps until the committing thread wakes it or a heartbeat is
 //! due; an idle subscription causes no other work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshlog_proto::{server_v1, v1};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,7 @@ use super::cursor::Cursors;
 use super::read::read_bytes;
 use super::wakeup::Watch;
 use crate::broker::Broker;
+use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
 use crate::time::duration_within;
 
@@ -37,6 +40,7 @@ impl Broker {
             HEARTBEATS,
         )?;
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let notices = Notices::new(self, &product, request.product);
         let mut cursors =
             Cursors::resolve(self, product, &request.partitions, request.start, 0).await?;
         cursors.read_ahead();
@@ -46,6 +50,7 @@ impl Broker {
         let watch = cursors.watch();
         Ok(Subscription {
             cursors,
+            notices,
             watch,
             heartbeat,
             max_bytes: read_bytes(request.max_bytes),
@@ -60,12 +65,51 @@ impl Broker {
 #[derive(Debug)]
 pub struct Subscription {
     cursors: Cursors,
+    notices: Notices,
     watch: Watch,
     heartbeat: Duration,
     max_bytes: usize,
     phase: Phase,
     closing: CancellationToken,
     stop: CancellationToken,
+}
+
+/// What the subscriber has been told about the product beside its records.
+#[derive(Debug)]
+struct Notices {
+    broker: Broker,
+    product_id: Arc<str>,
+    /// The name that was used.
+    asked: String,
+    told: Vec<v1::Notice>,
+    /// Of the catalogue; looked at when there is a message anyway, so that a change of the
+    /// catalogue wakes no subscription.
+    changes: watch::Receiver<u64>,
+}
+
+impl Notices {
+    fn new(broker: &Broker, product: &ProductHandle, asked: String) -> Self {
+        let mut changes = broker.catalogue().changes();
+        changes.mark_changed();
+        let product_id = Arc::clone(&product.id);
+        Self { broker: broker.clone(), product_id, asked, told: Vec::new(), changes }
+    }
+
+    /// What has not been told yet. Costs one look at a number unless the catalogue has changed.
+    fn fresh(&mut self) -> Vec<v1::Notice> {
+        if !self.changes.has_changed().unwrap_or(false) {
+            return Vec::new();
+        }
+        self.changes.mark_unchanged();
+        let catalogue = self.broker.catalogue();
+        let Some(product) = catalogue.product_of(&self.product_id) else { return Vec::new() };
+        let notices = catalogue.notices(&product, &self.asked);
+        if notices == self.told {
+            return Vec::new();
+        }
+        self.told.clone_from(&notices);
+        notices
+    }
 }
 
 #[derive(Debug)]
@@ -130,7 +174,7 @@ impl Subscription {
                     product_id: self.cursors.product_id(),
                     batches,
                     partitions: self.cursors.moved_states(),
-                    notices: Vec::new(),
+                    notices: self.notices.fresh(),
                 }));
             }
             if is_due {
@@ -151,7 +195,7 @@ impl Subscription {
             product_id: self.cursors.product_id(),
             batches: Vec::new(),
             partitions: self.cursors.states(),
-            notices: Vec::new(),
+            notices: self.notices.fresh(),
         }
     }
 
