@@ -13,14 +13,17 @@
 //!   while a change is written or a schema is parsed.
 //! - Ids, numbers of products and schema ids of frames are never given twice.
 //!
-//! Lock order: the gate of changes, then the view. The gate of applications is apart.
+//! Lock order: the gate of changes, the presence of a product, then the view. The gate of applications
+//! is apart.
 
 mod application;
+mod attached;
 mod create;
 mod domain;
 mod mutation;
 mod name;
 mod page;
+mod presence;
 mod product;
 mod products;
 mod schema_versions;
@@ -43,8 +46,11 @@ use parking_lot::RwLock;
 
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
+use crate::subscription::CursorTable;
 use application::Applications;
 pub use create::MAX_PARTITIONS;
+pub(crate) use page::Page;
+use presence::Presence;
 pub use product::{AppendSchema, ProductHandle};
 pub use unbuilt::ProductWatch;
 use view::View;
@@ -61,6 +67,8 @@ struct Inner {
     /// Held by the one change that is under way.
     gate: Arc<tokio::sync::Mutex<()>>,
     applications: Applications,
+    cursors: Arc<CursorTable>,
+    presence: Presence,
 }
 
 impl fmt::Debug for Catalogue {
@@ -86,6 +94,8 @@ impl Catalogue {
                 view: Arc::new(RwLock::new(view)),
                 gate: Arc::default(),
                 applications,
+                cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
+                presence: Presence::default(),
             }),
         })
     }

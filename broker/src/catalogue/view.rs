@@ -153,6 +153,11 @@ impl View {
         }
     }
 
+    /// The product with this id.
+    pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
+        self.products.get(self.by_id.get(id)?)
+    }
+
     pub(super) fn schema(&self, digest: &Fingerprint) -> Option<&Arc<Schema>> {
         self.schemas.get(digest).map(|(schema, _)| schema)
     }

@@ -307,7 +307,7 @@ fn durability_of(wish: i32, floor: Option<Durability>) -> Result<Durability> {
     Ok(floor.map_or(wish, |floor| wish.max(floor)))
 }
 
-pub(super) fn unknown_partition(product: &ProductHandle, partition: u32) -> Error {
+pub(crate) fn unknown_partition(product: &ProductHandle, partition: u32) -> Error {
     let partitions = product.streams.len();
     Error::new(
         Reason::PartitionNotFound,

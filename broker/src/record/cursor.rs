@@ -415,7 +415,22 @@ fn no_answer() -> StorageError {
     StorageError::new(ErrorKind::Closed, "storage closed while it was reading; connect again")
 }
 
-fn out_of_range(product: &ProductHandle, partition: u32, offset: Offset, bounds: Bounds) -> Error {
+/// The readable range of a partition.
+pub(crate) fn bounds_of(
+    broker: &Broker,
+    product: &ProductHandle,
+    partition: u32,
+) -> Result<Bounds> {
+    let bounds = broker.storage().bounds(product.streams[partition as usize]);
+    bounds.map_err(|error| explain(product, partition, None, &error))
+}
+
+pub(crate) fn out_of_range(
+    product: &ProductHandle,
+    partition: u32,
+    offset: Offset,
+    bounds: Bounds,
+) -> Error {
     let Bounds { start, durable_end } = bounds;
     Error::new(
         Reason::OffsetOutOfRange,
