@@ -36,3 +36,5 @@ mod resume;
 mod schema;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
+#[path = "e2e/usage.rs"]
+mod usage;

@@ -87,6 +87,7 @@ impl Catalogue {
         let mut view = View::default();
         let changes = view.decode(state.iter().map(|(key, value)| (key, Some(value))))?;
         view.apply(changes);
+        attached::restore_usage(&view, state.iter().map(|(key, value)| (key, value)))?;
         let applications = Applications::open(state.iter().map(|(key, value)| (key, value)))?;
         Ok(Self {
             inner: Arc::new(Inner {

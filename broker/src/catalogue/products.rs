@@ -27,7 +27,8 @@ impl Catalogue {
     /// `PRODUCT_NOT_FOUND`.
     pub fn get_product(&self, request: v1::GetProductRequest) -> Result<v1::GetProductResponse> {
         let handle = self.resolve(&request.name, "")?;
-        let product = served(&self.inner.view, &handle)?;
+        let mut product = served(&self.inner.view, &handle)?;
+        product.r#use = Some(handle.usage.message());
         Ok(v1::GetProductResponse { product: Some(product) })
     }
 
