@@ -12,6 +12,7 @@ pub mod edge;
 mod error;
 pub mod record;
 pub mod schema;
+mod subscription;
 mod time;
 mod usage;
 

@@ -6,6 +6,8 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/cursors.rs"]
+mod cursors;
 #[path = "e2e/disk.rs"]
 mod disk;
 #[path = "e2e/drain.rs"]
@@ -34,3 +36,5 @@ mod resume;
 mod schema;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
+#[path = "e2e/usage.rs"]
+mod usage;

@@ -13,9 +13,11 @@
 //!   while a change is written or a schema is parsed.
 //! - Ids, numbers of products and schema ids of frames are never given twice.
 //!
-//! Lock order: the gate of changes, then the view. The gate of applications is apart.
+//! Lock order: the gate of changes, the presence of a product, then the view. The gate of applications
+//! is apart.
 
 mod application;
+mod attached;
 mod audit;
 mod builtin;
 mod change;
@@ -32,6 +34,7 @@ mod mutation;
 mod name;
 mod notice;
 mod page;
+mod presence;
 mod product;
 mod products;
 mod provenance;
@@ -61,9 +64,12 @@ use parking_lot::RwLock;
 
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
+use crate::subscription::CursorTable;
 use application::Applications;
 use audit::AuditLog;
 pub use create::MAX_PARTITIONS;
+pub(crate) use page::Page;
+use presence::Presence;
 pub use product::{AppendSchema, ProductHandle};
 use recent::Recent;
 use view::View;
@@ -84,6 +90,8 @@ struct Inner {
     audit: AuditLog,
     /// The newest revision, after the view has it.
     revision: tokio::sync::watch::Sender<u64>,
+    cursors: Arc<CursorTable>,
+    presence: Presence,
 }
 
 impl fmt::Debug for Catalogue {
@@ -109,6 +117,8 @@ impl Catalogue {
         };
         view.recent = Recent::begin();
         let revision = tokio::sync::watch::Sender::new(view.recent.revision());
+        let state = storage.state();
+        attached::restore_usage(&view, state.iter().map(|(key, value)| (key, value)))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 storage: storage.clone(),
@@ -117,6 +127,8 @@ impl Catalogue {
                 applications,
                 audit,
                 revision,
+                cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
+                presence: Presence::default(),
             }),
         })
     }

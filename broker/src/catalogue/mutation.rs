@@ -29,6 +29,7 @@ pub(super) struct Mutation<'a> {
     counters: Counters,
     controls: Vec<Control>,
     schemas: Vec<Fingerprint>,
+    then: Vec<Box<dyn FnOnce(bool) + Send>>,
 }
 
 impl Catalogue {
@@ -36,7 +37,14 @@ impl Catalogue {
     pub(super) async fn begin(&self) -> Mutation<'_> {
         let gate = Arc::clone(&self.inner.gate).lock_owned().await;
         let counters = self.inner.view.read().counters;
-        Mutation { catalogue: self, gate, counters, controls: Vec::new(), schemas: Vec::new() }
+        Mutation {
+            catalogue: self,
+            gate,
+            counters,
+            controls: Vec::new(),
+            schemas: Vec::new(),
+            then: Vec::new(),
+        }
     }
 }
 
@@ -49,6 +57,16 @@ impl<'a> Mutation<'a> {
     /// What it changes.
     pub(super) fn catalogue(&self) -> &'a Catalogue {
         self.catalogue
+    }
+
+    pub(super) fn controls(&mut self) -> &mut Vec<Control> {
+        &mut self.controls
+    }
+
+    /// Is called when the outcome is known, with whether the change is durable; after the view has
+    /// changed, before others may change it. A change that is never committed drops it uncalled.
+    pub(super) fn then(&mut self, work: impl FnOnce(bool) + Send + 'static) {
+        self.then.push(Box::new(work));
     }
 
     /// The etag of everything that this change touches.
@@ -122,7 +140,7 @@ impl<'a> Mutation<'a> {
         let changes = view.read().decode(state_keys(&self.controls))?;
         let (answer, answered) = oneshot::channel();
         entry.controls.append(&mut self.controls);
-        let gate = self.gate;
+        let (gate, then) = (self.gate, self.then);
         self.catalogue.inner.storage.append(entry, move |result| {
             if result.is_ok() {
                 let mut view = view.write();
@@ -131,6 +149,7 @@ impl<'a> Mutation<'a> {
                 drop(view);
                 revision.send_replace(latest);
             }
+            then.into_iter().for_each(|work| work(result.is_ok()));
             drop(gate);
             drop(answer.send(result));
         });

@@ -12,18 +12,18 @@ const DEFAULT_SIZE: u32 = 100;
 const MAX_SIZE: u32 = 1000;
 
 /// Which page is asked for.
-pub(super) struct Page {
+pub(crate) struct Page {
     /// How many names at most.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// Begin behind this name; empty: at the first.
-    pub(super) after: String,
+    pub(crate) after: String,
     /// What is listed; a token of one list does not fit another.
     list: String,
 }
 
 impl Page {
     /// `list` is what is listed and how it is filtered.
-    pub(super) fn asked(list: &str, page_size: u32, page_token: &str) -> Result<Self> {
+    pub(crate) fn asked(list: &str, page_size: u32, page_token: &str) -> Result<Self> {
         let size = if page_size == 0 { DEFAULT_SIZE } else { page_size.min(MAX_SIZE) } as usize;
         let after = match page_token {
             "" => String::new(),
@@ -53,7 +53,7 @@ impl Page {
     }
 
     /// Cuts names that were taken with one more than the size; gives the token of the next page.
-    pub(super) fn cut<T>(&self, items: &mut Vec<T>, name: impl Fn(&T) -> &str) -> String {
+    pub(crate) fn cut<T>(&self, items: &mut Vec<T>, name: impl Fn(&T) -> &str) -> String {
         if items.len() <= self.size {
             return String::new();
         }

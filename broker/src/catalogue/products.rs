@@ -141,6 +141,7 @@ impl Catalogue {
             mutation.delete_stream(*stream);
         }
         mutation.remove(Key::Product(&handle.id));
+        mutation.detach(&handle).await;
         for digest in self.inner.view.read().schemas_only_of(&handle) {
             mutation.remove(Key::Schema(&digest.to_string()));
         }

@@ -43,31 +43,4 @@ impl Broker {
     ) -> Result<v1::SampleProductResponse> {
         unbuilt()
     }
-
-    pub async fn commit_offsets(
-        &self,
-        _caller: &Caller,
-        _request: v1::CommitOffsetsRequest,
-    ) -> Result<v1::CommitOffsetsResponse> {
-        unbuilt()
-    }
-
-    pub fn get_offsets(&self, _request: v1::GetOffsetsRequest) -> Result<v1::GetOffsetsResponse> {
-        unbuilt()
-    }
-
-    pub fn list_cursors(
-        &self,
-        _request: v1::ListCursorsRequest,
-    ) -> Result<v1::ListCursorsResponse> {
-        unbuilt()
-    }
-
-    pub async fn delete_cursor(
-        &self,
-        _caller: &Caller,
-        _request: v1::DeleteCursorRequest,
-    ) -> Result<v1::DeleteCursorResponse> {
-        unbuilt()
-    }
 }

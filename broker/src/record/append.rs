@@ -209,6 +209,10 @@ impl Submitted {
 
     fn answer(self, result: meshlog_storage::Result<Appended>) -> Result<v1::AppendResponse> {
         let appended = result.map_err(|error| self.explain(&error))?;
+        if !appended.duplicate {
+            let records = appended.ranges.iter().map(|range| u64::from(range.count)).sum();
+            self.broker.count_appended(&self.product, records);
+        }
         let mut ranges: Vec<v1::AppendedRange> = Vec::with_capacity(1);
         for (index, range) in appended.ranges.iter().enumerate() {
             let partition = match self.streams.get(index) {
@@ -318,7 +322,7 @@ fn durability_of(wish: i32, floor: Option<Durability>) -> Result<Durability> {
     Ok(floor.map_or(wish, |floor| wish.max(floor)))
 }
 
-pub(super) fn unknown_partition(product: &ProductHandle, partition: u32) -> Error {
+pub(crate) fn unknown_partition(product: &ProductHandle, partition: u32) -> Error {
     let partitions = product.streams.len();
     Error::new(
         Reason::PartitionNotFound,

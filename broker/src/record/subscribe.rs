@@ -17,9 +17,11 @@ use super::cursor::Cursors;
 use super::read::read_bytes;
 use super::wakeup::Watch;
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
 use crate::time::duration_within;
+use crate::usage::OpenReader;
 
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 const HEARTBEATS: std::ops::RangeInclusive<Duration> =
@@ -30,8 +32,13 @@ const HEARTBEATS: std::ops::RangeInclusive<Duration> =
 const MAX_LISTED_POSITIONS: usize = 64;
 
 impl Broker {
-    /// Follows a product from a start position.
-    pub async fn subscribe(&self, request: v1::SubscribeRequest) -> Result<Subscription> {
+    /// Follows a product from a start position. The caller's application counts as a live reader as
+    /// long as the subscription is open.
+    pub async fn subscribe(
+        &self,
+        caller: &Caller,
+        request: v1::SubscribeRequest,
+    ) -> Result<Subscription> {
         self.refuse_if_closing()?;
         let heartbeat = duration_within(
             request.heartbeat_interval.as_ref(),
@@ -48,7 +55,9 @@ impl Broker {
             cursors.stop_at_end();
         }
         let watch = cursors.watch();
+        let reader = cursors.product().usage.open(&caller.application);
         Ok(Subscription {
+            reader,
             cursors,
             notices,
             watch,
@@ -64,6 +73,7 @@ impl Broker {
 /// An open subscription. Dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription {
+    reader: OpenReader,
     cursors: Cursors,
     notices: Notices,
     watch: Watch,
@@ -170,6 +180,7 @@ impl Subscription {
             }
             let batches = self.cursors.fill(self.max_bytes).await?;
             if !batches.is_empty() {
+                self.cursors.count(&self.reader, &batches);
                 return Ok(Some(server_v1::SubscribeResponse {
                     product_id: self.cursors.product_id(),
                     batches,

@@ -75,6 +75,6 @@ async fn the_broker_survives_its_server() {
     broker.create(product("ops.a")).await;
     broker.begin_shutdown().await.unwrap().unwrap();
     let request = v1::ReadRequest { product: "ops.a".to_owned(), ..v1::ReadRequest::default() };
-    broker.broker().read(request).await.unwrap();
+    broker.broker().read(&meshlog_broker::Caller::default(), request).await.unwrap();
     broker.broker().close().await.unwrap();
 }
