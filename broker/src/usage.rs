@@ -80,6 +80,14 @@ impl Usage {
         live
     }
 
+    /// How many [`Usage::live_readers`] there are.
+    #[must_use]
+    pub fn live_reader_count(&self) -> usize {
+        let since = now().saturating_sub(LIVE.as_nanos() as u64);
+        let readers = self.readers.lock();
+        readers.values().filter(|reader| reader.open > 0 || reader.last_read > since).count()
+    }
+
     /// As clients see it.
     #[must_use]
     pub fn message(&self) -> v1::ProductUse {

@@ -13,7 +13,9 @@
 //!   while a change is written or a schema is parsed.
 //! - Ids, numbers of products and schema ids of frames are never given twice.
 //!
-//! Lock order: the gate of changes, then the view. The gate of applications is apart.
+//! Lock order: the gate of changes, then the view. The gate of applications is apart. Searches have
+//! locks of their own (`searching.rs`), which no change waits for: it leaves a note of what it
+//! touched, and the next search brings the index up to date first.
 
 mod application;
 mod create;
@@ -24,6 +26,7 @@ mod page;
 mod product;
 mod products;
 mod schema_versions;
+mod searching;
 mod settings;
 mod stored;
 mod tag;
@@ -46,6 +49,7 @@ use crate::schema::Schema;
 use application::Applications;
 pub use create::MAX_PARTITIONS;
 pub use product::{AppendSchema, ProductHandle};
+use searching::Searching;
 pub use unbuilt::ProductWatch;
 use view::View;
 
@@ -61,6 +65,7 @@ struct Inner {
     /// Held by the one change that is under way.
     gate: Arc<tokio::sync::Mutex<()>>,
     applications: Applications,
+    searching: Arc<Searching>,
 }
 
 impl fmt::Debug for Catalogue {
@@ -80,12 +85,15 @@ impl Catalogue {
         let changes = view.decode(state.iter().map(|(key, value)| (key, Some(value))))?;
         view.apply(changes);
         let applications = Applications::open(state.iter().map(|(key, value)| (key, value)))?;
+        let view = Arc::new(RwLock::new(view));
+        let searching = Searching::open(&view);
         Ok(Self {
             inner: Arc::new(Inner {
                 storage: storage.clone(),
-                view: Arc::new(RwLock::new(view)),
+                view,
                 gate: Arc::default(),
                 applications,
+                searching,
             }),
         })
     }

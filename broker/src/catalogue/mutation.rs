@@ -15,6 +15,7 @@ use meshlog_storage::{Control, Entry, StreamId};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Catalogue;
+use super::searching::Touched;
 use super::stored::{Counters, Key, StoredSchema};
 use super::view::state_keys;
 use crate::error::{Error, Reason, Result};
@@ -105,18 +106,23 @@ impl Mutation<'_> {
         let counters = self.counters;
         self.set(Key::Counters, &counters);
         let view = Arc::clone(&self.catalogue.inner.view);
+        let searching = Arc::clone(&self.catalogue.inner.searching);
         let changes = view.read().decode(state_keys(&self.controls))?;
         let (answer, answered) = oneshot::channel();
         entry.controls.append(&mut self.controls);
         let gate = self.gate;
         self.catalogue.inner.storage.append(entry, move |result| {
             if result.is_ok() {
+                let touched = Touched::by(&changes);
                 view.write().apply(changes);
+                searching.touch(touched);
             }
             drop(gate);
             drop(answer.send(result));
         });
-        match answered.await {
+        let answered = answered.await;
+        self.catalogue.index_many();
+        match answered {
             Ok(result) => result.map(drop).map_err(Error::from),
             Err(_) => Err(Error::new(Reason::ShuttingDown, "the broker is shutting down")),
         }

@@ -163,7 +163,10 @@ impl Catalogue {
 }
 
 /// A product as clients see it.
-fn served(view: &parking_lot::RwLock<View>, handle: &ProductHandle) -> Result<v1::Product> {
+pub(super) fn served(
+    view: &parking_lot::RwLock<View>,
+    handle: &ProductHandle,
+) -> Result<v1::Product> {
     let mut product = handle.message()?;
     let owner = team::find(&view.read(), &product.owner);
     product.contacts = owner.map(|team| team.contacts.clone()).unwrap_or_default();

@@ -49,7 +49,6 @@ unbuilt! {
     reads {
         get_tag_key(GetTagKeyRequest) -> GetTagKeyResponse;
         list_tag_keys(ListTagKeysRequest) -> ListTagKeysResponse;
-        search_products(SearchProductsRequest) -> SearchProductsResponse;
     }
 }
 
