@@ -14,7 +14,8 @@
 //! - Ids, numbers of products and schema ids of frames are never given twice.
 //!
 //! Lock order: the gate of changes, the presence of a product, then the view. The gate of applications
-//! is apart.
+//! is apart. Searches have locks of their own (`searching.rs`), which no change waits for: it leaves a
+//! note of what it touched, and the next search brings the index up to date first.
 
 mod application;
 mod attached;
@@ -41,6 +42,7 @@ mod provenance;
 mod recent;
 mod references;
 mod schema_versions;
+mod searching;
 mod settings;
 mod stored;
 mod succeed;
@@ -72,6 +74,7 @@ pub(crate) use page::Page;
 use presence::Presence;
 pub use product::{AppendSchema, ProductHandle};
 use recent::Recent;
+use searching::Searching;
 use view::View;
 pub use watch::ProductWatch;
 
@@ -92,6 +95,7 @@ struct Inner {
     revision: tokio::sync::watch::Sender<u64>,
     cursors: Arc<CursorTable>,
     presence: Presence,
+    searching: Arc<Searching>,
 }
 
 impl fmt::Debug for Catalogue {
@@ -119,16 +123,19 @@ impl Catalogue {
         let revision = tokio::sync::watch::Sender::new(view.recent.revision());
         let state = storage.state();
         attached::restore_usage(&view, state.iter().map(|(key, value)| (key, value)))?;
+        let view = Arc::new(RwLock::new(view));
+        let searching = Searching::open(&view);
         Ok(Self {
             inner: Arc::new(Inner {
                 storage: storage.clone(),
-                view: Arc::new(RwLock::new(view)),
+                view,
                 gate: Arc::default(),
                 applications,
                 audit,
                 revision,
                 cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
                 presence: Presence::default(),
+                searching,
             }),
         })
     }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Catalogue;
 use super::audit::Act;
+use super::searching::Touched;
 use super::stored::{Counters, Key, StoredSchema};
 use super::view::state_keys;
 use crate::Caller;
@@ -137,23 +138,28 @@ impl<'a> Mutation<'a> {
         self.set(Key::Counters, &counters);
         let view = Arc::clone(&self.catalogue.inner.view);
         let revision = self.catalogue.inner.revision.clone();
+        let searching = Arc::clone(&self.catalogue.inner.searching);
         let changes = view.read().decode(state_keys(&self.controls))?;
         let (answer, answered) = oneshot::channel();
         entry.controls.append(&mut self.controls);
         let (gate, then) = (self.gate, self.then);
         self.catalogue.inner.storage.append(entry, move |result| {
             if result.is_ok() {
+                let touched = Touched::by(&changes);
                 let mut view = view.write();
                 view.apply(changes);
                 let latest = view.recent.revision();
                 drop(view);
+                searching.touch(touched);
                 revision.send_replace(latest);
             }
             then.into_iter().for_each(|work| work(result.is_ok()));
             drop(gate);
             drop(answer.send(result));
         });
-        match answered.await {
+        let answered = answered.await;
+        self.catalogue.index_many();
+        match answered {
             Ok(result) => result.map(drop).map_err(Error::from),
             Err(_) => Err(Error::new(Reason::ShuttingDown, "the broker is shutting down")),
         }

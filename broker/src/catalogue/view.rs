@@ -278,6 +278,11 @@ impl View {
         self.schemas.get(digest).map(|(schema, _)| schema)
     }
 
+    /// The product with this id.
+    pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
+        self.products.get(self.by_id.get(id)?)
+    }
+
     /// The schemas that nothing would use without this product.
     pub(super) fn schemas_only_of(&self, handle: &ProductHandle) -> Vec<Fingerprint> {
         let mut own: BTreeMap<Fingerprint, usize> = BTreeMap::new();
