@@ -13,6 +13,13 @@ use super::stored::{Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
 
+mod lifecycle;
+mod moving;
+mod succeed;
+mod teams_and_domains;
+mod transfer;
+mod vocabulary;
+
 struct NoPayloads;
 
 impl BatchCodec for NoPayloads {
@@ -134,15 +141,18 @@ async fn add_version(
     Ok(catalogue.add_schema_version(&caller(), request).await?.schema_version.unwrap())
 }
 
+fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
+}
+
 async fn update(
     catalogue: &Catalogue,
     paths: &[&str],
     product: v1::Product,
 ) -> Result<v1::Product> {
-    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let request = v1::UpdateProductRequest {
         product: Some(product),
-        update_mask: Some(prost_types::FieldMask { paths }),
+        update_mask: Some(mask(paths)),
         validate_only: false,
     };
     Ok(catalogue.update_product(&caller(), request).await?.product.unwrap())
