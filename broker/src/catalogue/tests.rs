@@ -15,6 +15,8 @@ use crate::Caller;
 
 mod lifecycle;
 mod moving;
+mod previews;
+mod product_facts;
 mod succeed;
 mod teams_and_domains;
 mod transfer;
