@@ -13,6 +13,7 @@ use super::stored::{Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
 
+mod audit;
 mod lifecycle;
 mod moving;
 mod previews;
@@ -21,6 +22,7 @@ mod succeed;
 mod teams_and_domains;
 mod transfer;
 mod vocabulary;
+mod watch;
 
 struct NoPayloads;
 
