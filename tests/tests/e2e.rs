@@ -22,6 +22,8 @@ mod errors;
 mod health;
 #[path = "e2e/idempotence.rs"]
 mod idempotence;
+#[path = "e2e/language_fixtures.rs"]
+mod language_fixtures;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/local.rs"]
