@@ -30,7 +30,7 @@ use crate::{
     output::{Format, Out, Row},
     serve,
     settings::{self, DEFAULT_ADDRESS},
-    tag::{FieldTag, ProductTag},
+    tag::{FieldTag, WholeTag},
     words,
 };
 
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
   meshlog quickstart
-  meshlog quickstart --data tests/data/nycflights13   all of 2013, not two weeks")]
+  meshlog quickstart --data tests/data/nycflights13   all of 2013")]
 pub(crate) struct Quickstart {
     /// Load the tables of this directory instead of the embedded subset: flights.csv, weather.csv,
     /// planes.csv, airports.csv and airlines.csv, each as it is or as .zip or .zst
@@ -331,7 +331,7 @@ fn product_request(product: &mesh::Product) -> Result<CreateProductRequest> {
         .ok_or_else(|| Failure::usage(format!("no classification {}", product.classification)))?;
     let mut tags = Vec::new();
     for tag in &product.tags {
-        tags.push(tag.parse::<ProductTag>().map_err(Failure::usage)?.0);
+        tags.push(tag.parse::<WholeTag>().map_err(Failure::usage)?.0);
     }
     for tag in &product.field_tags {
         tags.push(tag.parse::<FieldTag>().map_err(Failure::usage)?.0);

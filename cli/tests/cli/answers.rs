@@ -38,9 +38,11 @@ fleet.planes  fleet-engineering  internal        draft  v1      2           Airc
     assert_eq!(show["fields"][1]["optional"], true);
 
     let table = broker.run(&["product", "show", "fleet.planes"]).ok();
-    for line in
-        ["owner           fleet-engineering", "key             tailnum", "PARTITION  START OFFSET"]
-    {
+    for line in [
+        "\nowner               fleet-engineering\n",
+        "\nkey                 tailnum\n",
+        "PARTITION  START OFFSET",
+    ] {
         assert!(table.contains(line), "{table}");
     }
     let yaml = broker.run(&["product", "show", "fleet.planes", "-o", "yaml"]).ok();

@@ -60,7 +60,9 @@ pub fn command(home: &Path) -> Command {
     let mut command = Command::new(MESHLOG);
     command
         .env_remove("MESHLOG_SERVER")
+        .env_remove("MESHLOG_CONTEXT")
         .env_remove("MESHLOG_LOG")
+        .env_remove("COMPLETE")
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_DATA_HOME")
         .env("HOME", home)
