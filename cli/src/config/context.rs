@@ -18,7 +18,7 @@ pub(crate) enum ContextCommand {
     /// Give a broker a name
     #[command(before_help = "Examples:
   meshlog config context add lab --server 127.0.0.1:7421 --use
-  meshlog config context add night --server 127.0.0.1:7421 \
+  meshlog config context add night --server 127.0.0.1:7421 \\
     --application night-shift")]
     Add(Add),
     /// Choose the context that commands use unless told otherwise
