@@ -41,7 +41,7 @@ pub(crate) struct Transfer {
     #[command(flatten)]
     target: Target,
     /// The team that is to own it
-    #[arg(long = "to", value_name = "TEAM", add = ArgValueCompleter::new(completion::teams))]
+    #[arg(value_name = "TEAM", add = ArgValueCompleter::new(completion::teams))]
     new_owner: String,
     /// Why, for that team
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -65,9 +65,7 @@ impl Transfer {
         self.target.show(before, after, out)?;
         if !dry_run {
             let team = &self.new_owner;
-            out.note(format_args!(
-                "{team} takes it with `meshlog product accept {name} --team {team}`"
-            ));
+            out.note(format_args!("{team} takes it with `meshlog product accept {name} {team}`"));
         }
         Ok(())
     }
@@ -79,7 +77,7 @@ pub(crate) struct Accept {
     #[command(flatten)]
     target: Target,
     /// The team that takes it: the one it was offered to
-    #[arg(long, value_name = "TEAM", add = ArgValueCompleter::new(completion::teams))]
+    #[arg(value_name = "TEAM", add = ArgValueCompleter::new(completion::teams))]
     team: String,
 }
 

@@ -29,6 +29,7 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use meshlog_client::{Catalog, proto::Product};
 
+pub(crate) use values::Link;
 pub(crate) use view::View;
 
 use crate::{
@@ -93,12 +94,12 @@ pub(crate) enum ProductCommand {
     Move(hand_over::Move),
     /// Offer a product to another team
     #[command(before_help = "Example:
-  meshlog product transfer ops.flights --to night-operations \\
+  meshlog product transfer ops.flights night-operations \\
     --reason 'They run it since May'")]
     Transfer(hand_over::Transfer),
     /// Take a product that was offered to one's team
     #[command(before_help = "Example:
-  meshlog product accept ops.flights --team night-operations")]
+  meshlog product accept ops.flights night-operations")]
     Accept(hand_over::Accept),
     /// Call a transfer off
     #[command(before_help = "Example:

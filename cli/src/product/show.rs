@@ -161,7 +161,7 @@ impl Page {
         if let Some(transfer) = &product.pending_transfer {
             let team = &transfer.new_owner;
             out.note(format_args!(
-                "offered to {team}, who takes it with `meshlog product accept {} --team {team}`",
+                "offered to {team}, who takes it with `meshlog product accept {} {team}`",
                 product.name
             ));
         }

@@ -7,6 +7,7 @@ use crate::harness::{TestBroker, flights};
 #[test]
 fn a_product_is_created_with_its_domain_and_team_and_shown_in_every_format() {
     let broker = TestBroker::in_memory();
+    broker.tag_keys(&["aviation", "source=string"]);
     broker.product(
         "fleet.planes",
         "planes.json",

@@ -241,6 +241,17 @@ impl TestBroker {
         self.run(&args).ok();
     }
 
+    /// Creates the team `reference-data` and this vocabulary: `name`, or `name=type`.
+    #[track_caller]
+    pub fn tag_keys(&self, keys: &[&str]) {
+        self.run(&["team", "create", "reference-data", "--contact", "r@nyc.example"]).ok();
+        for key in keys {
+            let (name, value_type) = key.split_once('=').unwrap_or((key, "none"));
+            let create = ["tag", "create", name, "--type", value_type, "--owner", "reference-data"];
+            self.run(&[&create[..], &["--description", "A mark"]].concat()).ok();
+        }
+    }
+
     /// What `consume` writes with these arguments.
     #[track_caller]
     pub fn consume(&self, args: &[&str]) -> String {
