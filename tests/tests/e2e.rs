@@ -6,12 +6,12 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
-#[path = "e2e/cursors.rs"]
-mod cursors;
 #[path = "e2e/catalogue.rs"]
 mod catalogue;
 #[path = "e2e/catalogue_crash.rs"]
 mod catalogue_crash;
+#[path = "e2e/cursors.rs"]
+mod cursors;
 #[path = "e2e/disk.rs"]
 mod disk;
 #[path = "e2e/drain.rs"]

@@ -6,6 +6,8 @@ use meshlog_proto::v1;
 use meshlog_tests::{TestBroker, append, failure, product, read, subscribe, values};
 use tonic::Code;
 
+use super::drain::Served;
+
 async fn move_to(broker: &TestBroker, name: &str, new_name: &str) -> v1::Product {
     let request = v1::MoveProductRequest {
         name: name.to_owned(),
@@ -161,14 +163,14 @@ async fn the_audit_log_is_read_as_any_product_and_written_by_the_broker_alone() 
 
 #[tokio::test]
 async fn a_watch_over_the_wire_follows_changes_and_ends_with_the_drain() {
-    let mut broker = TestBroker::start().await;
+    let broker = Served::start(meshlog_broker::Config::default()).await;
     let request = v1::WatchProductsRequest { domain: "ops".to_owned(), ..Default::default() };
     let mut watch = broker.catalog().watch_products(request).await.unwrap().into_inner();
     let first = watch.message().await.unwrap().unwrap();
-    assert!(first.reset && first.complete && first.changes.is_empty());
-    broker.create(product("ops.a")).await;
+    assert!(first.reset && first.complete && first.changes.len() == 1);
+    broker.catalog().create_product(product("ops.b").request()).await.unwrap();
     let told = watch.message().await.unwrap().unwrap();
-    assert_eq!(told.changes[0].product.as_ref().unwrap().name, "ops.a");
+    assert_eq!(told.changes[0].product.as_ref().unwrap().name, "ops.b");
     let stopped = broker.begin_shutdown();
     let ended = failure(&watch.message().await.unwrap_err());
     assert_eq!(ended.reason, "SHUTTING_DOWN");

@@ -46,7 +46,7 @@ async fn change(broker: &Broker) -> usize {
 /// The teams that the audit log says exist, and the number of its records.
 async fn told(broker: &Broker) -> (BTreeMap<String, bool>, usize) {
     let request = v1::ReadRequest { product: "meshlog.audit".to_owned(), ..Default::default() };
-    let response = broker.read(request).await.unwrap();
+    let response = broker.read(&meshlog_broker::Caller::default(), request).await.unwrap();
     let (mut teams, mut count) = (BTreeMap::new(), 0);
     for batch in response.batches {
         for record in v1::RecordBatch::decode(batch.batch).unwrap().records {

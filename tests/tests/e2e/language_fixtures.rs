@@ -2,7 +2,6 @@
 //! encodes. They hold what a broker does not answer yet (compacted batches) or not soon (offsets above 2^53).
 
 use meshlog_proto::v1;
-use prost::Message as _;
 
 fn record(key: &str, value: Option<&str>) -> v1::Record {
     v1::Record {

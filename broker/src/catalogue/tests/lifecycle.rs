@@ -30,7 +30,7 @@ pub(super) async fn retire(catalogue: &Catalogue, name: &str, force: bool) -> Re
 }
 
 fn in_seconds(seconds: i64) -> Option<prost_types::Timestamp> {
-    let mut time = now();
+    let mut time = prost_types::Timestamp::from(std::time::SystemTime::now());
     time.seconds += seconds;
     Some(time)
 }
