@@ -12,6 +12,8 @@ pub mod edge;
 mod error;
 pub mod record;
 pub mod schema;
+mod search;
+mod subscription;
 mod time;
 mod usage;
 
@@ -19,4 +21,5 @@ pub use broker::Broker;
 pub use caller::Caller;
 pub use config::Config;
 pub use error::{Applied, Error, Reason, Result, Violation};
+pub use search::IndexSize;
 pub use usage::{OpenReader, Usage};

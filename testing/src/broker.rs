@@ -275,7 +275,7 @@ impl TestBroker {
         let mut request =
             v1::ReadRequest { product: product.to_owned(), ..v1::ReadRequest::default() };
         loop {
-            let read = match broker.read(request.clone()).await {
+            let read = match broker.read(&caller(), request.clone()).await {
                 Ok(read) => read,
                 Err(error) => panic!("the records of the test cannot be read: {error}"),
             };

@@ -148,7 +148,7 @@ impl Reservation {
     fn place(&mut self, entry: &Entry, now: Timestamp) -> Result<Placed> {
         match &self.refusal {
             Some(Refusal::All(error)) => return Err(error.clone()),
-            Some(Refusal::Data(error)) if !entry.batches.is_empty() => return Err(error.clone()),
+            Some(Refusal::Data(error)) if !entry.is_control() => return Err(error.clone()),
             _ => {}
         }
         let mut after: HashMap<StreamId, Option<Tail>> = HashMap::new();

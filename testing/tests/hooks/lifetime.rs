@@ -97,7 +97,10 @@ async fn a_test_that_panics_leaves_nothing_behind() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "somebody listens");
     client.catalog().server_info().await.unwrap_err();
     // The storage is closed although somebody still has a handle.
-    let refused = embedded.read(meshlog_client::proto::ReadRequest::default()).await.unwrap_err();
+    let refused = embedded
+        .read(&meshlog_broker::Caller::default(), meshlog_client::proto::ReadRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.reason(), meshlog_broker::Reason::ShuttingDown);
 }
 

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// A server whose end is what a test is about: nothing stands between it and the clients.
-struct Served {
+pub(super) struct Served {
     broker: Broker,
     address: std::net::SocketAddr,
     channel: Channel,
@@ -21,7 +21,7 @@ struct Served {
 
 impl Served {
     /// With a product `ops.a`.
-    async fn start(config: Config) -> Self {
+    pub(super) async fn start(config: Config) -> Self {
         let broker = Broker::open(config).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -30,9 +30,12 @@ impl Served {
             let _dropped = stopped.await;
         }));
         let served = Self { broker, address, channel: connect(address), stop, server };
-        let mut catalog = CatalogServiceClient::new(served.channel.clone());
-        catalog.create_product(product("ops.a").request()).await.unwrap();
+        served.catalog().create_product(product("ops.a").request()).await.unwrap();
         served
+    }
+
+    pub(super) fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.channel.clone())
     }
 
     fn records(&self) -> RecordServiceClient<Channel> {
@@ -40,7 +43,7 @@ impl Served {
     }
 
     /// Begins the shutdown; the task ends when the server has drained.
-    fn begin_shutdown(self) -> JoinHandle<meshlog_broker::Result<()>> {
+    pub(super) fn begin_shutdown(self) -> JoinHandle<meshlog_broker::Result<()>> {
         drop(self.stop);
         self.server
     }
@@ -119,6 +122,6 @@ async fn the_broker_survives_its_server() {
     let embedded = broker.broker.clone();
     broker.begin_shutdown().await.unwrap().unwrap();
     let request = v1::ReadRequest { product: "ops.a".to_owned(), ..v1::ReadRequest::default() };
-    embedded.read(request).await.unwrap();
+    embedded.read(&meshlog_broker::Caller::default(), request).await.unwrap();
     embedded.close().await.unwrap();
 }
