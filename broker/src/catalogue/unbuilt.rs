@@ -55,13 +55,6 @@ unbuilt! {
 
 #[allow(missing_docs, clippy::unused_async)]
 impl Broker {
-    pub async fn sample_product(
-        &self,
-        _request: v1::SampleProductRequest,
-    ) -> Result<v1::SampleProductResponse> {
-        unbuilt()
-    }
-
     pub fn watch_products(&self, _request: v1::WatchProductsRequest) -> Result<ProductWatch> {
         unbuilt()
     }
