@@ -1,6 +1,9 @@
 //! Pages of a list by name.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use super::invalid;
 use crate::error::Result;
@@ -29,6 +32,24 @@ impl Page {
             })?,
         };
         Ok(Self { size, after, list: list.to_owned() })
+    }
+
+    /// The page of what stands under its name, with what is built in among it, and the token of
+    /// the next page.
+    pub(super) fn of<T: Clone>(
+        &self,
+        named: &BTreeMap<Arc<str>, Arc<T>>,
+        built_in: impl IntoIterator<Item = Arc<T>>,
+        name: impl Fn(&T) -> &str,
+    ) -> (Vec<T>, String) {
+        let after = (Bound::Excluded(self.after.as_str()), Bound::Unbounded);
+        let own = named.range::<str, _>(after).take(self.size + 1).map(|(_, item)| item);
+        let mut items: Vec<Arc<T>> = own.cloned().collect();
+        items.extend(built_in.into_iter().filter(|item| name(item) > self.after.as_str()));
+        items.sort_by(|a, b| name(a).cmp(name(b)));
+        items.truncate(self.size + 1);
+        let token = self.cut(&mut items, |item| name(item));
+        (items.into_iter().map(Arc::unwrap_or_clone).collect(), token)
     }
 
     /// Cuts names that were taken with one more than the size; gives the token of the next page.

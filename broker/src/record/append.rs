@@ -63,6 +63,7 @@ impl Broker {
             .with("limit", MAX_REQUEST_BYTES));
         }
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        product.check_appendable()?;
         let (batch, occurrences) = (request.batch.pop(), request.batch.len());
         let (Some(batch), 0) = (batch, occurrences) else {
             return Err(Error::new(
@@ -71,6 +72,7 @@ impl Broker {
             )
             .with("product", &product.name));
         };
+        let notices = self.catalogue().notices(&product, &request.product);
         let routing = self.route(&request, &product)?;
         let producer = producer_stamp(request.producer.as_ref(), product.number)?;
         let durability = durability_of(request.durability, product.minimum_durability)?;
@@ -105,7 +107,15 @@ impl Broker {
             let _gone = sender.send(result);
         });
         let broker = self.clone();
-        Ok(Submitted { outcome, broker, product, streams, record_partitions, schema_version })
+        Ok(Submitted {
+            outcome,
+            broker,
+            product,
+            streams,
+            record_partitions,
+            schema_version,
+            notices,
+        })
     }
 
     fn route(
@@ -178,6 +188,7 @@ pub(super) struct Submitted {
     streams: Vec<(u32, StreamId)>,
     record_partitions: Vec<u32>,
     schema_version: u32,
+    notices: Vec<v1::Notice>,
 }
 
 impl Submitted {
@@ -236,7 +247,7 @@ impl Submitted {
             }
             .into(),
             duplicate: appended.duplicate,
-            notices: Vec::new(),
+            notices: self.notices,
         })
     }
 

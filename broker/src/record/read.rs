@@ -29,6 +29,7 @@ impl Broker {
             Duration::ZERO..=MAX_READ_WAIT,
         )?;
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let notices = self.catalogue().notices(&product, &request.product);
         let turn = self.turn().fetch_add(1, Ordering::Relaxed) as usize;
         let mut cursors =
             Cursors::resolve(self, product, &request.partitions, request.start, turn).await?;
@@ -54,7 +55,7 @@ impl Broker {
             product_id: cursors.product_id(),
             batches,
             partitions: cursors.states(),
-            notices: Vec::new(),
+            notices,
         })
     }
 }

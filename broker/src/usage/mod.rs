@@ -117,6 +117,18 @@ impl Usage {
         live
     }
 
+    /// How many [`Usage::live_readers`] there are.
+    #[must_use]
+    pub fn live_reader_count(&self) -> usize {
+        let since = now().saturating_sub(LIVE.as_nanos() as u64);
+        let readers = self.readers.lock();
+        let is_live = |reader: &&Arc<Reader>| {
+            reader.open.load(Ordering::Relaxed) > 0
+                || reader.last_read.load(Ordering::Relaxed) > since
+        };
+        readers.values().filter(is_live).count()
+    }
+
     /// As clients see it.
     #[must_use]
     pub fn message(&self) -> v1::ProductUse {
