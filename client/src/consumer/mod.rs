@@ -81,6 +81,18 @@ impl ConsumerBuilder {
     /// Keeps its position in the broker under a name: the consumer starts at the positions that were
     /// committed, and where there are none at [`ConsumerBuilder::from`]. [`Consumer::commit`] moves
     /// them. Default: none.
+    ///
+    /// ```no_run
+    /// # async fn run(client: meshlog_client::Client) -> meshlog_client::Result<()> {
+    /// let mut consumer = client.consumer("ops.flights").cursor("nightly-report").build();
+    /// while let Some(batch) = consumer.next().await? {
+    ///     for record in batch.records() {
+    ///         println!("{:?}", record?.record.value);
+    ///     }
+    ///     consumer.commit().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn cursor(mut self, name: impl Into<String>) -> Self {
         self.cursor = Some(name.into());
         self
