@@ -8,6 +8,7 @@ mod bad_input;
 mod completion;
 mod consume;
 mod contexts;
+mod cursors;
 mod documents;
 mod flights;
 mod harness;
