@@ -66,7 +66,7 @@ impl Usage {
     /// Whoever has an open subscription or read within 24 hours, by name.
     #[must_use]
     pub fn live_readers(&self) -> Vec<v1::LiveReader> {
-        let since = now().saturating_sub(LIVE.as_nanos() as u64);
+        let since = Self::live_since();
         let readers = self.readers.lock();
         let live = readers.iter().filter(|(_, reader)| reader.open > 0 || reader.last_read > since);
         let mut live: Vec<v1::LiveReader> = live
@@ -80,12 +80,15 @@ impl Usage {
         live
     }
 
-    /// How many [`Usage::live_readers`] there are.
-    #[must_use]
-    pub fn live_reader_count(&self) -> usize {
-        let since = now().saturating_sub(LIVE.as_nanos() as u64);
+    /// How many [`Usage::live_readers`] there are, of those since [`Usage::live_since`].
+    pub(crate) fn live_reader_count(&self, since: u64) -> usize {
         let readers = self.readers.lock();
         readers.values().filter(|reader| reader.open > 0 || reader.last_read > since).count()
+    }
+
+    /// Whoever reads now or has read after this time, in nanoseconds, reads live.
+    pub(crate) fn live_since() -> u64 {
+        now().saturating_sub(LIVE.as_nanos() as u64)
     }
 
     /// As clients see it.

@@ -32,5 +32,7 @@ mod restart;
 mod resume;
 #[path = "e2e/schema.rs"]
 mod schema;
+#[path = "e2e/search.rs"]
+mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
