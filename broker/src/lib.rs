@@ -13,6 +13,7 @@ mod error;
 pub mod record;
 pub mod schema;
 mod search;
+mod subscription;
 mod time;
 mod usage;
 

@@ -54,14 +54,30 @@ impl Exit {
             | "NAME_INVALID"
             | "NAME_RESERVED"
             | "SCHEMA_MALFORMED"
+            | "TAG_VALUE_INVALID"
+            | "SUCCESSOR_CYCLE"
+            | "QUERY_INVALID"
             | "SCHEMA_VERSION_REQUIRED" => Self::Usage,
             "PRODUCT_NOT_FOUND"
             | "TEAM_NOT_FOUND"
             | "DOMAIN_NOT_FOUND"
+            | "TAG_KEY_NOT_FOUND"
+            | "CURSOR_NOT_FOUND"
             | "PARTITION_NOT_FOUND"
             | "SCHEMA_VERSION_UNKNOWN" => Self::NotFound,
-            "PRODUCT_EXISTS" | "TEAM_EXISTS" | "DOMAIN_EXISTS" | "PRODUCT_RECREATED"
-            | "OFFSET_MISMATCH" | "ETAG_MISMATCH" | "PRODUCER_FENCED" => Self::Conflict,
+            "PRODUCT_EXISTS"
+            | "TEAM_EXISTS"
+            | "DOMAIN_EXISTS"
+            | "TAG_KEY_EXISTS"
+            | "PRODUCT_RECREATED"
+            | "PRODUCT_READ_ONLY"
+            | "IN_USE"
+            | "STATE_INVALID"
+            | "TRANSFER_NOT_PENDING"
+            | "LIMIT_REACHED"
+            | "OFFSET_MISMATCH"
+            | "ETAG_MISMATCH"
+            | "PRODUCER_FENCED" => Self::Conflict,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
             | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" => Self::Unavailable,

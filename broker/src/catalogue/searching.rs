@@ -23,8 +23,8 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
 use tokio::sync::Semaphore;
 
+use super::change::served;
 use super::product::ProductHandle;
-use super::products::served;
 use super::view::{Change, View};
 use super::{Catalogue, aside, invalid};
 use crate::error::Result;
@@ -86,8 +86,11 @@ impl Searching {
     /// Of what the view holds. The index is built by a thread of its own, or by the first search if
     /// that comes earlier.
     pub(super) fn open(view: &Arc<RwLock<View>>) -> Arc<Self> {
-        let products: HashSet<Arc<str>> =
-            view.read().products.values().map(|handle| Arc::clone(&handle.id)).collect();
+        let products: HashSet<Arc<str>> = {
+            let view = view.read();
+            let searched = view.products.values().filter(|handle| is_searched(handle));
+            searched.map(|handle| Arc::clone(&handle.id)).collect()
+        };
         let is_empty = products.is_empty();
         let searching = Arc::new(Self {
             index: RwLock::default(),
@@ -245,9 +248,13 @@ impl Catalogue {
     }
 }
 
+fn is_searched(handle: &ProductHandle) -> bool {
+    !handle.name.starts_with(MESHLOG) && !handle.name.contains('$')
+}
+
 /// What is searched of a product; `None` for products that are not searched.
 fn document(view: &RwLock<View>, handle: &ProductHandle) -> Option<Document> {
-    if handle.name.starts_with(MESHLOG) || handle.name.contains('$') {
+    if !is_searched(handle) {
         return None;
     }
     let current = handle.current();
@@ -285,6 +292,8 @@ fn page_start(query: &str, token: &str) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use meshlog_storage::Entry;
 
     use super::super::stored::Key;
     use super::super::tests::{catalogue, create};
@@ -345,11 +354,10 @@ mod tests {
         let (_, catalogue) = catalogue();
         catalogue.create_product(&Caller::default(), create("ops.flights")).await.unwrap();
         assert!(found(&catalogue, "lighthouse").await.is_empty());
-        let mut mutation = catalogue.begin().await;
         let contacts = vec!["lighthouse@example.org".to_owned()];
         let team = v1::Team { name: "ops-team".to_owned(), contacts, ..Default::default() };
-        mutation.set(Key::Team("ops-team"), &team);
-        mutation.commit().await.unwrap();
+        let update = v1::UpdateTeamRequest { team: Some(team), ..Default::default() };
+        catalogue.update_team(&Caller::default(), update).await.unwrap();
         assert_eq!(found(&catalogue, "lighthouse").await, ["ops.flights"]);
     }
 
@@ -358,13 +366,13 @@ mod tests {
         let (_, catalogue) = catalogue();
         catalogue.create_product(&Caller::default(), create("ops.flights")).await.unwrap();
         let handle = catalogue.resolve("ops.flights", "").unwrap();
-        for (name, id) in [("meshlog.audit", "id-1"), ("ops.flights$dead", "id-2")] {
+        for (name, id) in [("meshlog.other", "id-1"), ("ops.flights$dead", "id-2")] {
             let mut stored = handle.stored().unwrap();
             let product = stored.product.as_mut().unwrap();
             (product.name, product.id) = (name.to_owned(), id.to_owned());
             let mut mutation = catalogue.begin().await;
             mutation.set(Key::Product(id), &stored);
-            mutation.commit().await.unwrap();
+            mutation.commit_with(Entry::default()).await.unwrap();
             catalogue.resolve(name, "").unwrap();
         }
         assert_eq!(found(&catalogue, "").await, ["ops.flights"]);

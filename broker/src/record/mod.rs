@@ -20,8 +20,10 @@ mod waiting;
 mod wakeup;
 mod wire;
 
+pub(crate) use append::unknown_partition;
 pub use append_stream::{AppendOutcome, AppendStream};
 pub use batch::{BatchError, Fault, RecordBatchCodec, RecordView, Records, records};
+pub(crate) use cursor::{bounds_of, out_of_range};
 pub use partitioner::{murmur2, partition_of};
 pub use subscribe::Subscription;
 pub(crate) use waiting::Waiting;

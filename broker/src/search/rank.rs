@@ -101,13 +101,13 @@ pub(super) fn standing(state: ProductState) -> f32 {
     }
 }
 
-/// What use is worth: 1 to 1.2. Without `live_since`, live readers do not count.
-pub(super) fn use_bonus(usage: &Usage, live_since: Option<u64>) -> f32 {
+/// What use is worth: 1 to 1.2. Who reads live counts if `with_readers`.
+pub(super) fn use_bonus(usage: &Usage, with_readers: bool) -> f32 {
     let read = usage.records_read();
     if read == 0 {
         return 1.0;
     }
-    let readers = live_since.map_or(0, |since| usage.live_reader_count(since)) as f32;
+    let readers = if with_readers { usage.live_reader_count() } else { 0 } as f32;
     let read = (read as f32).ln_1p() / MANY_READ.ln_1p();
     let readers = readers.ln_1p() / MANY_READERS.ln_1p();
     1.0 + MOST_USE * (0.6 * read.min(1.0) + 0.4 * readers.min(1.0))
@@ -134,17 +134,17 @@ mod tests {
     #[test]
     fn use_counts_on_a_log_scale_within_its_bound() {
         let usage = std::sync::Arc::new(Usage::default());
-        assert_eq!(use_bonus(&usage, Some(Usage::live_since())), 1.0);
+        assert_eq!(use_bonus(&usage, true), 1.0);
         let mut last = 1.0;
         for _ in 0..12 {
             usage.delivered("reader", usage.records_read() * 9 + 10);
-            let bonus = use_bonus(&usage, Some(Usage::live_since()));
+            let bonus = use_bonus(&usage, true);
             assert!(bonus >= last && bonus <= 1.0 + MOST_USE);
             last = bonus;
         }
         for reader in 0..50 {
             usage.delivered(&format!("reader-{reader}"), 1);
         }
-        assert!((use_bonus(&usage, Some(Usage::live_since())) - 1.0 - MOST_USE).abs() < 1e-4);
+        assert!((use_bonus(&usage, true) - 1.0 - MOST_USE).abs() < 1e-4);
     }
 }

@@ -10,7 +10,6 @@ use super::query::{Asked, Filter, FilterName, Query};
 use super::rank;
 use super::terms::Posting;
 use super::values::{Pattern, Values};
-use crate::Usage;
 
 /// Most values of a facet.
 const MAX_FACET_VALUES: usize = 20;
@@ -87,10 +86,10 @@ impl Index {
         if facets {
             found.facets = self.facets(&hits);
         }
-        let live_since = (hits.len() <= MANY_HITS).then(Usage::live_since);
+        let with_readers = hits.len() <= MANY_HITS;
         let ranked = hits.iter().map(|(score, doc)| {
             let known = &self.ranked[*doc as usize];
-            let worth = known.standing * rank::use_bonus(&known.usage, live_since);
+            let worth = known.standing * rank::use_bonus(&known.usage, with_readers);
             (score * worth, self.labels[*doc as usize], *doc)
         });
         let mut hits: Vec<(f32, u64, u32)> = ranked.collect();

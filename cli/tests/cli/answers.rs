@@ -7,6 +7,7 @@ use crate::harness::{TestBroker, flights};
 #[test]
 fn a_product_is_created_with_its_domain_and_team_and_shown_in_every_format() {
     let broker = TestBroker::in_memory();
+    broker.tag_keys(&["aviation", "source=string"]);
     broker.product(
         "fleet.planes",
         "planes.json",
@@ -38,9 +39,11 @@ fleet.planes  fleet-engineering  internal        draft  v1      2           Airc
     assert_eq!(show["fields"][1]["optional"], true);
 
     let table = broker.run(&["product", "show", "fleet.planes"]).ok();
-    for line in
-        ["owner           fleet-engineering", "key             tailnum", "PARTITION  START OFFSET"]
-    {
+    for line in [
+        "\nowner               fleet-engineering\n",
+        "\nkey                 tailnum\n",
+        "PARTITION  START OFFSET",
+    ] {
         assert!(table.contains(line), "{table}");
     }
     let yaml = broker.run(&["product", "show", "fleet.planes", "-o", "yaml"]).ok();

@@ -142,6 +142,8 @@ fn the_configuration_in_the_manual_is_one() {
     std::fs::write(checkout.home.path().join(".config/meshlog/config.toml"), config.text).unwrap();
     let outcome = checkout.run("unset MESHLOG_SERVER; meshlog product list --server 127.0.0.1:1");
     outcome.fails(6, &["127.0.0.1:1"]);
+    let shown = checkout.run("unset MESHLOG_SERVER; meshlog config show").ok();
+    assert!(shown.contains("127.0.0.1:7421") && shown.contains("context lab"), "{shown}");
     // A flag leaves the file unread; without it the file must be right.
     let outcome = checkout.run("unset MESHLOG_SERVER; meshlog product list");
     assert!(!outcome.stderr.contains("config.toml"), "{outcome:?}");

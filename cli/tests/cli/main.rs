@@ -5,10 +5,13 @@
 
 mod answers;
 mod bad_input;
+mod completion;
 mod consume;
+mod contexts;
 mod documents;
 mod flights;
 mod harness;
+mod man;
 mod produce;
 mod quickstart;
 mod round_trip;

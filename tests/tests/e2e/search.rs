@@ -7,7 +7,8 @@ use futures_util::{StreamExt as _, stream};
 use meshlog_broker::{Broker, Caller, Config};
 use meshlog_proto::v1;
 use meshlog_tests::{
-    MESH_TAG_KEYS, TestBroker, failure, generated_company, generated_mesh, product,
+    MESH_TAG_KEYS, TestBroker, append, failure, generated_company, generated_mesh, product, read,
+    values as values_of,
 };
 use tonic::Code;
 
@@ -198,6 +199,57 @@ async fn large_products_make_a_page_shorter_and_none_is_left_out() {
 }
 
 #[tokio::test]
+async fn products_of_the_broker_are_not_found() {
+    let broker = TestBroker::start().await;
+    create(&broker, described("ops.zebra", "stripes")).await;
+    let listed = broker.catalog().list_products(v1::ListProductsRequest::default()).await.unwrap();
+    let listed = listed.into_inner().products;
+    assert!(listed.iter().any(|product| product.name == "meshlog.audit"));
+    assert_eq!(names(&search(&broker, "").await), ["ops.zebra"]);
+    assert_eq!(search(&broker, "audit").await.total, 0);
+}
+
+#[tokio::test]
+async fn the_life_of_a_product_shows_in_what_is_found() {
+    let broker = TestBroker::start().await;
+    let mut catalog = broker.catalog();
+    for name in ["ops.donkey", "ops.zebra"] {
+        create(&broker, described(name, "stripes")).await;
+    }
+    let name = || "ops.donkey".to_owned();
+    let activate = v1::ActivateProductRequest { name: name(), ..Default::default() };
+    catalog.activate_product(activate).await.unwrap();
+    assert_eq!(names(&search(&broker, "stripes state:active").await), ["ops.donkey"]);
+    assert_eq!(names(&search(&broker, "stripes").await), ["ops.donkey", "ops.zebra"]);
+    let reason = "it has no stripes".to_owned();
+    let deprecate = v1::DeprecateProductRequest { name: name(), reason, ..Default::default() };
+    catalog.deprecate_product(deprecate).await.unwrap();
+    assert_eq!(names(&search(&broker, "stripes state:deprecated").await), ["ops.donkey"]);
+    assert_eq!(names(&search(&broker, "stripes").await), ["ops.zebra", "ops.donkey"]);
+    let new_name = "ops.quagga".to_owned();
+    let rename = v1::MoveProductRequest { name: name(), new_name, ..Default::default() };
+    catalog.move_product(rename).await.unwrap();
+    assert_eq!(names(&search(&broker, "quagga").await), ["ops.quagga"]);
+    assert_eq!(search(&broker, "name:ops.donkey").await.total, 0);
+}
+
+#[tokio::test]
+async fn a_tag_of_the_domain_finds_its_products() {
+    let broker = TestBroker::start().await;
+    for name in ["ops.zebra", "zoo.zebra"] {
+        create(&broker, described(name, "stripes")).await;
+    }
+    assert_eq!(search(&broker, "tag:pii").await.total, 0);
+    let pii = v1::Tag { key: "pii".to_owned(), ..Default::default() };
+    let domain = v1::Domain { name: "zoo".to_owned(), tags: vec![pii], ..Default::default() };
+    let update = v1::UpdateDomainRequest { domain: Some(domain), ..Default::default() };
+    broker.catalog().update_domain(update).await.unwrap();
+    let found = search(&broker, "stripes tag:pii").await;
+    assert_eq!(names(&found), ["zoo.zebra"]);
+    assert!(found.hits[0].matches.iter().any(|one| (&*one.place, &*one.snippet) == ("tag", "pii")));
+}
+
+#[tokio::test]
 async fn a_query_that_cannot_be_read_is_refused_with_the_place() {
     let broker = TestBroker::start().await;
     let asked = |query: &str| {
@@ -302,7 +354,8 @@ async fn create_flights(broker: &TestBroker) {
 
 /// Generated products, through the embedded API, which is faster.
 async fn create_generated(broker: &TestBroker, count: usize) {
-    let catalogue = broker.broker().catalogue();
+    let embedded = broker.broker();
+    let catalogue = embedded.catalogue();
     let caller = Caller::new("tests");
     for (team, domain) in generated_company() {
         catalogue.create_team(&caller, team).await.unwrap();
@@ -425,6 +478,9 @@ const READ: &[(&str, &str, u64)] = &[
     ("transit.taps-green", "fares", 9_100),
 ];
 
+/// Up to so many records are appended and read; more are only counted.
+const REALLY_READ: u64 = 40;
+
 /// What most tools do: every word somewhere in the text, names before other texts, then by name.
 fn naive<'a>(products: &'a [(String, String)], query: &str) -> Option<&'a str> {
     let words: Vec<String> = query.split(' ').map(str::to_lowercase).collect();
@@ -451,13 +507,16 @@ async fn people_find_what_they_mean_among_ten_thousand_products() {
         }
     }
     for (name, application, records) in READ {
-        broker
-            .broker()
-            .catalogue()
-            .resolve(name, "")
-            .unwrap()
-            .usage
-            .delivered(application, *records);
+        if *records <= REALLY_READ {
+            let values = (0..*records).map(|number| number.to_string());
+            let request = values.fold(append(name), |append, value| append.value(value));
+            broker.records().append(request).await.unwrap();
+            let found = broker.records().read(read(name)).await.unwrap().into_inner();
+            assert_eq!(values_of(&found.batches).len() as u64, *records);
+        } else {
+            let product = broker.broker().catalogue().resolve(name, "").unwrap();
+            product.usage.delivered(application, *records);
+        }
     }
     let mut all: Vec<(String, String)> =
         TRAPS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();

@@ -1,8 +1,11 @@
 //! `meshlog schema`: the versions of a product's schema.
 
+mod diff;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use jiff::Timestamp;
 use meshlog_client::proto::{
     AddSchemaVersionRequest, SchemaField, SchemaFormat, SchemaSource, SchemaVersion,
@@ -10,22 +13,36 @@ use meshlog_client::proto::{
 use serde::Serialize;
 
 use crate::{
+    change::DryRunArgs,
+    completion,
     exit::{Failure, Result},
     output::{Format, Out, OutputArgs, Row},
     settings::ServerArgs,
     words,
 };
 
-/// List, show and add versions of a product's schema.
+/// List, show, compare and add versions of a product's schema.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemaCommand {
     /// List the versions of a product's schema, oldest first
+    #[command(before_help = "Examples:
+  meshlog schema list ops.flights
+  meshlog schema list ops.flights -o json")]
     List(List),
     /// Show one version: its text and its fields
+    #[command(before_help = "Examples:
+  meshlog schema show ops.flights
+  meshlog schema show ops.flights --version 1 -o json")]
     Show(Show),
+    /// Compare two versions: which fields differ, and the two texts
+    #[command(before_help = "Examples:
+  meshlog schema diff ops.flights
+  meshlog schema diff ops.flights --from 1 --to 3 -o json")]
+    Diff(diff::Diff),
     /// Add a version, which becomes the current one
-    #[command(before_help = "Example:
-  meshlog schema add ops.flights flights-2.json")]
+    #[command(before_help = "Examples:
+  meshlog schema add ops.flights flights-2.json
+  meshlog schema add ops.flights flights-2.json --dry-run")]
     Add(Add),
 }
 
@@ -33,6 +50,7 @@ pub(crate) enum SchemaCommand {
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// `<domain>.<name>` of the product
+    #[arg(add = ArgValueCompleter::new(completion::products))]
     product: String,
     #[command(flatten)]
     server: ServerArgs,
@@ -44,9 +62,15 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// `<domain>.<name>` of the product
+    #[arg(add = ArgValueCompleter::new(completion::products))]
     product: String,
     /// Which version; 0 is the current one
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        add = ArgValueCompleter::new(completion::schema_versions)
+    )]
     version: u32,
     #[command(flatten)]
     server: ServerArgs,
@@ -58,9 +82,12 @@ pub(crate) struct Show {
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// `<domain>.<name>` of the product
+    #[arg(add = ArgValueCompleter::new(completion::products))]
     product: String,
     /// A .json file (JSON Schema), .avsc (Avro) or .proto (Protobuf)
     file: PathBuf,
+    #[command(flatten)]
+    change: DryRunArgs,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -87,12 +114,17 @@ impl SchemaCommand {
                 let request = AddSchemaVersionRequest {
                     product: args.product,
                     value_schema,
+                    validate_only: args.change.dry_run,
                     ..AddSchemaVersionRequest::default()
                 };
                 let catalog = args.server.connect().await?.catalog();
+                if args.change.dry_run {
+                    return diff::dry_run(&catalog, request, args.output.output, out).await;
+                }
                 let version = catalog.add_schema_version(request).await?;
                 out.list(args.output.output, &[View::from(version)])
             }
+            Self::Diff(args) => args.run(out).await,
         }
     }
 }
@@ -103,13 +135,13 @@ fn show(version: SchemaVersion, format: Format, out: &mut Out) -> Result<()> {
         schema: version.value.as_ref().map(|source| source.text.clone()).unwrap_or_default(),
         version: version.into(),
     };
-    if format != Format::Table {
+    if !format.is_for_people() {
         return out.one(format, &page);
     }
-    out.one(Format::Table, &page.version)?;
+    out.one(format, &page.version)?;
     if !page.fields.is_empty() {
         out.line("")?;
-        out.list(Format::Table, &page.fields)?;
+        out.list(format, &page.fields)?;
     }
     if !page.schema.is_empty() {
         out.line("")?;
@@ -194,6 +226,13 @@ pub(crate) struct FieldView {
     r#type: String,
     optional: bool,
     docs: String,
+}
+
+impl FieldView {
+    /// Names joined by dots.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
 }
 
 impl From<SchemaField> for FieldView {
