@@ -83,7 +83,7 @@ const FLIGHT: &str = r#"{
 }"#;
 
 /// A complete request with the owner, domain and team in it.
-fn create(name: &str) -> v1::CreateProductRequest {
+pub(super) fn create(name: &str) -> v1::CreateProductRequest {
     let product = v1::Product {
         name: name.to_owned(),
         owner: "ops-team".to_owned(),
