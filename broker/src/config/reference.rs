@@ -23,7 +23,7 @@ pub fn schema_of<T: JsonSchema>() -> Value {
 #[must_use]
 pub fn markdown(schema: &Value) -> String {
     let mut text = String::new();
-    for table in tables(schema) {
+    for table in tables(schema, None) {
         let head = match table.path.is_empty() {
             true => "## At the top of the file".to_owned(),
             false => format!("## `[{}]`", table.path),
@@ -54,22 +54,19 @@ pub fn markdown(schema: &Value) -> String {
     text
 }
 
-/// These settings as a TOML file that says what each means. What is not set stands there as a comment.
+/// These settings as a TOML file that says what each means. What is not set stands there as a
+/// comment.
 #[must_use]
 pub fn commented_toml(schema: &Value, values: &Value) -> String {
     let mut text = String::new();
-    for table in tables(schema) {
-        let mut found = Some(values);
-        for name in table.path.split('.').filter(|name| !name.is_empty()) {
-            found = found.and_then(|values| values.get(name));
-        }
+    for table in tables(schema, Some(values)) {
         if !table.path.is_empty() {
             comment(&mut text, &table.meaning);
             _ = write!(text, "[{}]\n\n", table.path);
         }
         for (key, setting) in &table.settings {
             comment(&mut text, &meaning_of(setting));
-            match found.and_then(|values| values.get(key)) {
+            match table.values.and_then(|values| values.get(key)) {
                 // The strings of JSON and of TOML are written alike.
                 Some(value) if !value.is_null() => _ = write!(text, "{key} = {value}\n\n"),
                 _ => _ = write!(text, "# {key} =\n\n"),
@@ -87,16 +84,23 @@ struct Table<'a> {
     path: String,
     meaning: String,
     settings: Vec<(&'a String, &'a Value)>,
+    values: Option<&'a Value>,
 }
 
-/// All tables with a setting in them, each before those inside of it.
-fn tables(schema: &Value) -> Vec<Table<'_>> {
+/// All tables with a setting in them, each before those inside of it. With values, the tables that
+/// people name are those there are.
+fn tables<'a>(schema: &'a Value, values: Option<&'a Value>) -> Vec<Table<'a>> {
     let mut tables = Vec::new();
-    collect(String::new(), schema, &mut tables);
+    collect(String::new(), schema, values, &mut tables);
     tables
 }
 
-fn collect<'a>(path: String, schema: &'a Value, tables: &mut Vec<Table<'a>>) {
+fn collect<'a>(
+    path: String,
+    schema: &'a Value,
+    values: Option<&'a Value>,
+    tables: &mut Vec<Table<'a>>,
+) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     let inside = |name: &str| match path.is_empty() {
         true => name.to_owned(),
@@ -109,12 +113,20 @@ fn collect<'a>(path: String, schema: &'a Value, tables: &mut Vec<Table<'a>>) {
     let settings: Vec<_> = properties.iter().filter(|(_, schema)| !is_table(schema)).collect();
     if !settings.is_empty() {
         let meaning = meaning_of(schema);
-        tables.push(Table { path: path.clone(), meaning, settings });
+        tables.push(Table { path: path.clone(), meaning, settings, values });
     }
     for (name, schema) in properties.iter().filter(|(_, schema)| is_table(schema)) {
-        match schema.get("additionalProperties").filter(|named| named.is_object()) {
-            Some(named) => collect(format!("{}.NAME", inside(name)), named, tables),
-            None => collect(inside(name), schema, tables),
+        let below = values.and_then(|values| values.get(name));
+        let named = schema.get("additionalProperties").filter(|named| named.is_object());
+        match (named, values) {
+            (None, _) => collect(inside(name), schema, below, tables),
+            (Some(named), None) => collect(format!("{}.NAME", inside(name)), named, None, tables),
+            (Some(named), Some(_)) => {
+                for (key, value) in below.and_then(Value::as_object).into_iter().flatten() {
+                    let path = format!("{}.{}", inside(name), Value::from(key.as_str()));
+                    collect(path, named, Some(value), tables);
+                }
+            }
         }
     }
 }
@@ -163,7 +175,7 @@ mod tests {
     fn every_setting_says_what_it_means_and_has_a_type_and_a_default() {
         let schema = schema_of::<Config>();
         let mut count = 0;
-        for table in tables(&schema) {
+        for table in tables(&schema, None) {
             for (key, setting) in table.settings {
                 count += 1;
                 assert!(!meaning_of(setting).is_empty(), "{}.{key} means nothing", table.path);
@@ -183,7 +195,7 @@ mod tests {
     #[test]
     fn the_words_about_a_default_and_the_default_agree() {
         let schema = schema_of::<Config>();
-        for table in tables(&schema) {
+        for table in tables(&schema, None) {
             for (key, setting) in table.settings {
                 let meaning = meaning_of(setting);
                 let said = meaning.rsplit("Default ").next().unwrap().trim_end_matches('.');
