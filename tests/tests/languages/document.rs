@@ -114,7 +114,16 @@ impl Page {
         run(command(produce, &broker), Limit::Running)?;
         // Each line begins with its offset: the second three follow the first without a gap and without a repetition.
         let again = consumed.replace("0 ", "3 ").replace("1 ", "4 ").replace("2 ", "5 ");
-        consuming.wait(Limit::Running, Some(&format!("{consumed}{again}")))
+        consuming.wait(Limit::Running, Some(&again))?;
+        let printed = consuming.printed();
+        match printed == format!("{consumed}{again}") {
+            true => Ok(()),
+            false => Err(format!(
+                "{}: over a restart {:?} printed\n{printed}",
+                self.path.display(),
+                consume.text
+            )),
+        }
     }
 }
 

@@ -105,6 +105,11 @@ impl Running {
         }
     }
 
+    /// Its standard output so far.
+    pub(crate) fn printed(&self) -> String {
+        self.stdout.text()
+    }
+
     /// Whether it goes on.
     pub(crate) fn is_running(&self) -> bool {
         !self.has_ended
