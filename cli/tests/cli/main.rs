@@ -5,6 +5,7 @@
 
 mod answers;
 mod bad_input;
+mod catalogue;
 mod completion;
 mod consume;
 mod contexts;
