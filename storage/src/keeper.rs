@@ -144,6 +144,8 @@ impl Keeper {
     pub(crate) fn step(&self, engine: &Engine) -> Option<Duration> {
         if engine.parts.disk.is_memory() {
             self.release_in_memory(engine);
+            // Nothing is kept back here, so the next append finds out whether there is room.
+            engine.accept_data();
             return None;
         }
         let retry = self.keep_space(engine);

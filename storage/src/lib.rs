@@ -24,6 +24,7 @@ mod recovery;
 mod state;
 mod storage;
 mod stream;
+mod verify;
 
 #[doc = include_str!("../FORMAT.md")]
 pub mod format_description {}
@@ -38,3 +39,4 @@ pub use options::{BatchCodec, Components, NoObserver, Observer, Options};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use storage::{Health, Stats, Storage};
+pub use verify::{CheckedFile, FileKind, Problem, VerifyProgress, VerifyReport, verify};

@@ -12,10 +12,9 @@
 
 mod broker;
 mod failure;
-mod product;
 mod record;
 
 pub use broker::TestBroker;
 pub use failure::{Failure, failure};
-pub use product::{ProductBuilder, product};
+pub use meshlog_testing::{ProductBuilder, product};
 pub use record::{AppendBuilder, append, positions, read, subscribe, values};

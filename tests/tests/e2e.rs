@@ -6,6 +6,10 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/catalogue.rs"]
+mod catalogue;
+#[path = "e2e/catalogue_crash.rs"]
+mod catalogue_crash;
 #[path = "e2e/cursors.rs"]
 mod cursors;
 #[path = "e2e/disk.rs"]
@@ -18,6 +22,8 @@ mod errors;
 mod health;
 #[path = "e2e/idempotence.rs"]
 mod idempotence;
+#[path = "e2e/language_fixtures.rs"]
+mod language_fixtures;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/local.rs"]

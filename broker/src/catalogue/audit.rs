@@ -13,7 +13,6 @@ use ulid::Ulid;
 
 use super::facts::Difference;
 use super::name::MESHLOG;
-use super::now;
 use super::stored::{Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::view::View;
 use crate::Caller;
@@ -252,7 +251,7 @@ impl AuditLog {
         counters.changes += 1;
         counters.schema_versions += 1;
         let stream = storage.allocate_stream();
-        let create_time = Some(now());
+        let create_time = Some(crate::time::proto_time(storage.now()));
         let created_by = MESHLOG.to_owned();
         let product = v1::Product {
             name: PRODUCT.to_owned(),
@@ -307,8 +306,13 @@ impl AuditLog {
     }
 
     /// The record of a change, for the entry of that change.
-    pub(super) fn batch(&self, caller: &Caller, act: &Act, etag_after: &str) -> Batch {
-        let time = now();
+    pub(super) fn batch(
+        &self,
+        caller: &Caller,
+        act: &Act,
+        etag_after: &str,
+        time: prost_types::Timestamp,
+    ) -> Batch {
         let record = v1::Record {
             key: Some(Bytes::from(format!("{}/{}", act.kind.text(), act.name))),
             value: Some(Bytes::from(act.value(caller, etag_after, &time))),
@@ -339,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_record_is_bounded_and_says_what_was_cut() {
-        let time = now();
+        let time = prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 };
         let act = Act::new("update_product", Kind::Product, "ops.a")
             .changes(vec![long("docs".to_owned(), 65_536)]);
         let value = act.value(&Caller::new("tests"), "2", &time);

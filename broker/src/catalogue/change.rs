@@ -11,8 +11,8 @@ use super::product::{ProductHandle, read_only};
 use super::stored::{Key, StoredProduct};
 use super::view::View;
 use super::{
-    Catalogue, check_etag, completeness, facts, inheritance, is_internal, now, provenance,
-    references, settings,
+    Catalogue, check_etag, completeness, facts, inheritance, is_internal, provenance, references,
+    settings,
 };
 use crate::Caller;
 use crate::error::Result;
@@ -87,7 +87,7 @@ impl ProductChange<'_> {
         action: &'static str,
         fresh: Option<&v1::Product>,
     ) -> Result<(Act, StoredProduct)> {
-        let time = now();
+        let time = self.mutation.now();
         let product = &mut self.product;
         product.update_time = Some(time);
         product.updated_by = caller.principal();

@@ -13,7 +13,7 @@ use super::name::{SANDBOX, check_product, shell_word, shown};
 use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
 use super::{
-    Catalogue, aside, change, check_length, domain, facts, inheritance, invalid, moving, now,
+    Catalogue, aside, change, check_length, domain, facts, inheritance, invalid, moving,
     provenance, references, settings, tag, team,
 };
 use crate::Caller;
@@ -229,7 +229,7 @@ impl Plan {
         mutation: &mut Mutation<'_>,
         caller: &Caller,
     ) -> Result<v1::Product> {
-        let time = now();
+        let time = mutation.now();
         let mut product = self.product;
         product.id = Ulid::generate().to_string();
         product.etag = mutation.etag();

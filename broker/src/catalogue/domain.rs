@@ -12,7 +12,7 @@ use super::page::Page;
 use super::stored::Key;
 use super::team::MAX_DESCRIPTION_BYTES;
 use super::view::View;
-use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, now, tag, team};
+use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, tag, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -98,7 +98,7 @@ impl Catalogue {
             tag::check_vocabulary(&view, &domain.tags, &before.tags)?;
         }
         domain.etag = mutation.etag();
-        domain.update_time = Some(now());
+        domain.update_time = Some(mutation.now());
         domain.updated_by = caller.principal();
         if request.validate_only {
             domain.etag.clear();
@@ -220,9 +220,9 @@ fn given(domain: v1::Domain) -> v1::Domain {
 pub(super) fn add(mutation: &mut Mutation<'_>, caller: &Caller, domain: v1::Domain) -> v1::Domain {
     let domain = v1::Domain {
         etag: mutation.etag(),
-        create_time: Some(now()),
+        create_time: Some(mutation.now()),
         created_by: caller.principal(),
-        update_time: Some(now()),
+        update_time: Some(mutation.now()),
         updated_by: caller.principal(),
         ..given(domain)
     };

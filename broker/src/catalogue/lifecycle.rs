@@ -15,7 +15,7 @@ use super::in_use::Users;
 use super::name::SANDBOX;
 use super::product::ProductHandle;
 use super::view::View;
-use super::{Catalogue, check_length, invalid, now, product_not_found, team};
+use super::{Catalogue, check_length, invalid, product_not_found, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -93,7 +93,7 @@ impl Catalogue {
         let mut change = self.change_product(&request.name, "", &request.etag).await?;
         check_state(&change.product, "retired", &[ProductState::Deprecated])?;
         if !request.force {
-            check_sunset(&change.product)?;
+            check_sunset(&change.product, change.mutation.now())?;
             check_unread(&change.handle, "retire")?;
         }
         change.product.state = ProductState::Retired.into();
@@ -109,11 +109,12 @@ pub(super) fn deprecate(
     successor: String,
     sunset_time: Option<prost_types::Timestamp>,
 ) -> Result<()> {
+    let now = change.mutation.now();
     let product = &mut change.product;
     check_state(product, "deprecated", &[ProductState::Draft, ProductState::Active])?;
     check_reason(&product.name, reason)?;
     if let Some(time) = sunset_time {
-        check_time(time)?;
+        check_time(time, now)?;
     }
     product.state = ProductState::Deprecated.into();
     reason.clone_into(&mut product.deprecation_reason);
@@ -174,9 +175,9 @@ pub(super) fn check_unread(handle: &ProductHandle, verb: &str) -> Result<()> {
     readers.refuse("the product", &handle.name, &next)
 }
 
-fn check_sunset(product: &v1::Product) -> Result<()> {
+fn check_sunset(product: &v1::Product, now: prost_types::Timestamp) -> Result<()> {
     match product.sunset_time {
-        Some(sunset) if is_before(now(), sunset) => Err(state_invalid(
+        Some(sunset) if is_before(now, sunset) => Err(state_invalid(
             product,
             format!(
                 "`{0}` was promised until {sunset}; wait for that day, or retire it all the same: \
@@ -203,13 +204,13 @@ fn check_reason(name: &str, reason: &str) -> Result<()> {
     check_length("reason", reason, team::MAX_DESCRIPTION_BYTES)
 }
 
-fn check_time(time: prost_types::Timestamp) -> Result<()> {
+fn check_time(time: prost_types::Timestamp, now: prost_types::Timestamp) -> Result<()> {
     let valid = (0..1_000_000_000).contains(&time.nanos)
         && (-62_135_596_800..=253_402_300_799).contains(&time.seconds);
     if !valid {
         return Err(invalid("sunset_time", "it is not a time between the years 1 and 9999"));
     }
-    match is_before(time, now()) {
+    match is_before(time, now) {
         true => Err(invalid("sunset_time", format!("{time} is in the past; give a time to come"))),
         false => Ok(()),
     }

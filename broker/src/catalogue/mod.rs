@@ -278,7 +278,3 @@ fn check_etag(what: &str, asked: &str, current: &str) -> Result<()> {
     )
     .with("etag", current))
 }
-
-fn now() -> prost_types::Timestamp {
-    prost_types::Timestamp::from(std::time::SystemTime::now())
-}

@@ -22,6 +22,7 @@ use super::view::state_keys;
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{Fingerprint, Schema};
+use crate::time::proto_time;
 
 /// One change, holding the gate.
 pub(super) struct Mutation<'a> {
@@ -73,6 +74,11 @@ impl<'a> Mutation<'a> {
     /// The etag of everything that this change touches.
     pub(super) fn etag(&self) -> String {
         etag_of(self.counters.changes + 1)
+    }
+
+    /// The time of the change, by the storage's clock as everything that is stored.
+    pub(super) fn now(&self) -> prost_types::Timestamp {
+        proto_time(self.catalogue.inner.storage.now())
     }
 
     pub(super) fn next_product_number(&mut self) -> u64 {
@@ -127,7 +133,7 @@ impl<'a> Mutation<'a> {
     /// # Errors
     /// Those of the engine; then nothing has changed, unless the error says that it is not known.
     pub(super) async fn commit(self, caller: &Caller, act: Act) -> Result<()> {
-        let record = self.catalogue.inner.audit.batch(caller, &act, &self.etag());
+        let record = self.catalogue.inner.audit.batch(caller, &act, &self.etag(), self.now());
         self.commit_with(Entry { batches: vec![record], ..Entry::default() }).await
     }
 

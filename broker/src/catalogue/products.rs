@@ -14,7 +14,7 @@ use super::name::SANDBOX;
 use super::page::Page;
 use super::product::ProductHandle;
 use super::stored::Key;
-use super::{Catalogue, aside, facts, invalid, mask, now, provenance, references, settings, tag};
+use super::{Catalogue, aside, facts, invalid, mask, provenance, references, settings, tag};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
@@ -84,6 +84,7 @@ impl Catalogue {
         }
         // Whoever did not pin an id meant the product that was checked.
         let mut change = self.change_product(&asked.name, &checked.id, &asked.etag).await?;
+        let now = change.mutation.now();
         let product = &mut change.product;
         for path in &paths {
             set(product, &asked, path, &given)?;
@@ -93,7 +94,7 @@ impl Catalogue {
             change.inferred = fill_sandbox(caller, product);
             let said = paths.iter().filter(|path| !change.inferred.contains(&path.as_str()));
             let said: Vec<String> = said.cloned().collect();
-            provenance::declare(&mut product.provenance, &said, caller, now());
+            provenance::declare(&mut product.provenance, &said, caller, now);
         }
         if let Some((field, path, _)) = missing_fields(product, true).first() {
             let what = format!(

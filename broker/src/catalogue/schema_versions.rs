@@ -6,7 +6,7 @@ use super::create::check_key_rule;
 use super::lifecycle::word;
 use super::product::{ProductHandle, Version};
 use super::stored::StoredVersion;
-use super::{Catalogue, aside, now, settings};
+use super::{Catalogue, aside, settings};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
@@ -81,7 +81,7 @@ impl Catalogue {
             storage_id: change.mutation.next_storage_id()?,
             value: change.mutation.store_schema(&value),
             key: key.as_ref().map(|key| change.mutation.store_schema(key)).unwrap_or_default(),
-            create_time: Some(now()),
+            create_time: Some(change.mutation.now()),
             created_by: caller.principal(),
         };
         if request.validate_only {

@@ -9,6 +9,7 @@ use crate::schema::Fingerprint;
 
 /// A key of the storage state that belongs to the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "a tag key is called so")]
 pub(super) enum Key<'a> {
     /// `counter/catalogue`
     Counters,

@@ -13,7 +13,7 @@ use super::stored::Key;
 use super::tag::{MAX_VALUE_BYTES, place};
 use super::team::MAX_DESCRIPTION_BYTES;
 use super::view::View;
-use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, now, team};
+use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -49,9 +49,9 @@ impl Catalogue {
         }
         let key = v1::TagKey {
             etag: mutation.etag(),
-            create_time: Some(now()),
+            create_time: Some(mutation.now()),
             created_by: caller.principal(),
-            update_time: Some(now()),
+            update_time: Some(mutation.now()),
             updated_by: caller.principal(),
             ..key
         };
@@ -140,7 +140,7 @@ impl Catalogue {
             )?;
         }
         key.etag = mutation.etag();
-        key.update_time = Some(now());
+        key.update_time = Some(mutation.now());
         key.updated_by = caller.principal();
         if request.validate_only {
             key.etag.clear();

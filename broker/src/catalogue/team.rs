@@ -11,7 +11,7 @@ use super::name::{Named, check_label};
 use super::page::Page;
 use super::stored::Key;
 use super::view::View;
-use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, now};
+use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -102,7 +102,7 @@ impl Catalogue {
         }
         check(&team)?;
         team.etag = mutation.etag();
-        team.update_time = Some(now());
+        team.update_time = Some(mutation.now());
         team.updated_by = caller.principal();
         if request.validate_only {
             team.etag.clear();
@@ -243,9 +243,9 @@ fn given(team: v1::Team) -> v1::Team {
 pub(super) fn add(mutation: &mut Mutation<'_>, caller: &Caller, team: v1::Team) -> v1::Team {
     let team = v1::Team {
         etag: mutation.etag(),
-        create_time: Some(now()),
+        create_time: Some(mutation.now()),
         created_by: caller.principal(),
-        update_time: Some(now()),
+        update_time: Some(mutation.now()),
         updated_by: caller.principal(),
         ..given(team)
     };

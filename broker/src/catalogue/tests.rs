@@ -5,13 +5,25 @@ use bytes::Bytes;
 use meshlog_proto::v1::{
     self, Classification, Enforcement, KeyRule, ProductSettings, SchemaFormat, SchemaSource, Tag,
 };
-use meshlog_storage::{BatchCodec, Components, NoObserver, Options, Storage, StreamId};
-use proptest::prelude::*;
+use meshlog_storage::{BatchCodec, Components, NoObserver, Options, Storage};
 use prost::Message as _;
 
 use super::stored::{Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
+use rebuilt::seen;
+
+mod audit;
+mod lifecycle;
+mod moving;
+mod previews;
+mod product_facts;
+mod rebuilt;
+mod succeed;
+mod teams_and_domains;
+mod transfer;
+mod vocabulary;
+mod watch;
 
 struct NoPayloads;
 
@@ -134,15 +146,18 @@ async fn add_version(
     Ok(catalogue.add_schema_version(&caller(), request).await?.schema_version.unwrap())
 }
 
+fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
+}
+
 async fn update(
     catalogue: &Catalogue,
     paths: &[&str],
     product: v1::Product,
 ) -> Result<v1::Product> {
-    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let request = v1::UpdateProductRequest {
         product: Some(product),
-        update_mask: Some(prost_types::FieldMask { paths }),
+        update_mask: Some(mask(paths)),
         validate_only: false,
     };
     Ok(catalogue.update_product(&caller(), request).await?.product.unwrap())
@@ -785,70 +800,6 @@ fn the_format_is_the_same_for_ever() {
     assert_eq!(Key::parse(b"cursor/x"), None);
 }
 
-/// Everything that can be seen of a catalogue.
-fn seen(catalogue: &Catalogue) -> BTreeMap<String, String> {
-    let mut seen = BTreeMap::new();
-    let teams = catalogue.list_teams(v1::ListTeamsRequest::default()).unwrap();
-    seen.insert("teams".to_owned(), format!("{teams:?}"));
-    let domains = catalogue.list_domains(v1::ListDomainsRequest::default()).unwrap();
-    seen.insert("domains".to_owned(), format!("{domains:?}"));
-    let products = catalogue.list_products(v1::ListProductsRequest::default()).unwrap().products;
-    for product in products {
-        let versions = v1::ListSchemaVersionsRequest { product: product.name.clone() };
-        let versions = catalogue.list_schema_versions(versions).unwrap();
-        let handle = catalogue.resolve(&product.name, &product.id).unwrap();
-        let ids: Vec<_> = (1..=product.schema_version)
-            .map(|number| handle.schema(number).unwrap())
-            .map(|schema| {
-                (
-                    schema.storage_id,
-                    catalogue.schema_of(schema.storage_id),
-                    schema.validator().is_some(),
-                )
-            })
-            .collect();
-        let rest = (&handle, handle.minimum_durability, ids);
-        seen.insert(product.name.clone(), format!("{product:?} {versions:?} {rest:?}"));
-    }
-    let view = catalogue.inner.view.read();
-    seen.insert("counters".to_owned(), format!("{:?} {}", view.counters, view.versions.len()));
-    seen.insert("schemas".to_owned(), format!("{:?}", view.schema_uses()));
-    seen
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Team(u8),
-    Domain(u8, u8),
-    Create { name: u8, team: u8, schema: u8, partitions: u8, whole: bool },
-    Version { name: u8, schema: u8 },
-    Update { name: u8, owner: u8, synced: bool },
-    Delete(u8),
-}
-
-fn steps() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0_u8..3).prop_map(Step::Team),
-        (0_u8..3, 0_u8..3).prop_map(|(domain, team)| Step::Domain(domain, team)),
-        (0_u8..6, 0_u8..3, 0_u8..4, 0_u8..4, any::<bool>()).prop_map(
-            |(name, team, schema, partitions, whole)| Step::Create {
-                name,
-                team,
-                schema,
-                partitions,
-                whole
-            }
-        ),
-        (0_u8..6, 0_u8..4).prop_map(|(name, schema)| Step::Version { name, schema }),
-        (0_u8..6, 0_u8..3, any::<bool>()).prop_map(|(name, owner, synced)| Step::Update {
-            name,
-            owner,
-            synced
-        }),
-        (0_u8..6).prop_map(Step::Delete),
-    ]
-}
-
 fn some_schema(number: u8) -> SchemaSource {
     match number {
         0 => json_schema(FLIGHT),
@@ -860,90 +811,5 @@ fn some_schema(number: u8) -> SchemaSource {
             reason: "text".to_owned(),
             ..Default::default()
         },
-    }
-}
-
-/// Refusals are part of the game; whether one was due is what the other tests ask.
-async fn take(catalogue: &Catalogue, step: &Step) -> bool {
-    let name = |number: &u8| format!("d{}.p{}", number % 3, number / 3);
-    match step {
-        Step::Team(number) => {
-            catalogue.create_team(&caller(), team(&format!("t{number}"))).await.is_ok()
-        }
-        Step::Domain(number, team) => {
-            let request = domain(&format!("d{number}"), &format!("t{team}"));
-            catalogue.create_domain(&caller(), request).await.is_ok()
-        }
-        Step::Create { name: number, team, schema, partitions, whole } => {
-            let mut request = with(&name(number), |product| {
-                product.owner = format!("t{team}");
-                product.partitions = (*partitions).into();
-            });
-            request.value_schema = Some(some_schema(*schema));
-            if *schema == 2 {
-                request.key_schema = Some(json_schema("{}"));
-            }
-            if !whole {
-                (request.new_domain, request.new_team) = (None, None);
-            }
-            catalogue.create_product(&caller(), request).await.is_ok()
-        }
-        Step::Version { name: number, schema } => {
-            add_version(catalogue, &name(number), some_schema(*schema)).await.is_ok()
-        }
-        Step::Update { name: number, owner, synced } => {
-            let minimum_durability =
-                if *synced { v1::Durability::Synced } else { v1::Durability::Unspecified };
-            let product = v1::Product {
-                name: name(number),
-                owner: format!("t{owner}"),
-                settings: Some(ProductSettings {
-                    minimum_durability: minimum_durability.into(),
-                    enforcement: 0,
-                }),
-                ..Default::default()
-            };
-            update(catalogue, &["settings"], product).await.is_ok()
-        }
-        Step::Delete(number) => {
-            let request = v1::DeleteProductRequest { name: name(number), ..Default::default() };
-            catalogue.delete_product(&caller(), request).await.is_ok()
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn a_catalogue_that_is_opened_again_is_the_same(steps in prop::collection::vec(steps(), 1..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let (storage, catalogue) = catalogue();
-            let mut numbers = BTreeMap::new();
-            let mut streams: BTreeMap<StreamId, String> = BTreeMap::new();
-            for step in &steps {
-                let before = storage.state();
-                if !take(&catalogue, step).await {
-                    prop_assert_eq!(&storage.state(), &before, "a refused change changed something");
-                }
-                let view = catalogue.inner.view.read();
-                for handle in view.products.values() {
-                    let id = numbers.entry(handle.number).or_insert_with(|| handle.id.clone());
-                    prop_assert_eq!(&*id, &handle.id, "a number was given twice");
-                    for stream in &handle.streams {
-                        let id = streams.entry(*stream).or_insert_with(|| handle.id.to_string());
-                        prop_assert_eq!(id.as_str(), &*handle.id, "a stream belongs to two products");
-                    }
-                }
-            }
-            let reopened = Catalogue::open(&storage).unwrap();
-            prop_assert_eq!(seen(&reopened), seen(&catalogue));
-            let uses = catalogue.inner.view.read().schema_uses();
-            prop_assert!(uses.values().all(|uses| *uses > 0), "a schema that nothing uses is kept");
-            let kept = storage.state().iter().filter(|(key, _)| matches!(Key::parse(key), Some(Key::Schema(_)))).count();
-            prop_assert_eq!(kept, uses.len());
-            Ok(())
-        })?;
     }
 }

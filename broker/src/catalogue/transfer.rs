@@ -2,7 +2,7 @@
 
 use meshlog_proto::v1::{self, PendingTransfer};
 
-use super::{Catalogue, check_length, invalid, now, team};
+use super::{Catalogue, check_length, invalid, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -19,6 +19,7 @@ impl Catalogue {
     ) -> Result<v1::TransferProductResponse> {
         check_length("reason", &request.reason, team::MAX_DESCRIPTION_BYTES)?;
         let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let now = change.mutation.now();
         let product = &mut change.product;
         if product.owner == request.new_owner {
             let what = format!("`{}` owns `{}` already", product.owner, product.name);
@@ -29,7 +30,7 @@ impl Catalogue {
             new_owner: request.new_owner,
             reason: request.reason,
             requested_by: caller.principal(),
-            request_time: Some(now()),
+            request_time: Some(now),
         });
         let product = change.finish(caller, "transfer_product", request.validate_only).await?;
         Ok(v1::TransferProductResponse { product: Some(product) })

@@ -269,18 +269,8 @@ impl View {
         builtin::tag_key(name).or_else(|| self.tag_keys.get(name).cloned())
     }
 
-    /// The product with this id.
-    pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
-        self.products.get(self.by_id.get(id)?)
-    }
-
     pub(super) fn schema(&self, digest: &Fingerprint) -> Option<&Arc<Schema>> {
         self.schemas.get(digest).map(|(schema, _)| schema)
-    }
-
-    /// The product with this id.
-    pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
-        self.products.get(self.by_id.get(id)?)
     }
 
     /// The schemas that nothing would use without this product.

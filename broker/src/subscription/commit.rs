@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Applied, Error, Reason, Result};
 use crate::record::{bounds_of, out_of_range, unknown_partition};
+use crate::time::proto_time;
 
 impl Broker {
     /// Makes positions of one cursor in one product durable; partitions that are not named keep
@@ -50,7 +51,7 @@ impl Broker {
         let after = Arc::new(StoredCursor {
             revision: table.next_revision(),
             positions: merged(before.as_deref(), &request.positions),
-            update_time: Some(std::time::SystemTime::now().into()),
+            update_time: Some(proto_time(self.storage().now())),
             updated_by: caller.principal(),
         });
         let control = Control::SetState {

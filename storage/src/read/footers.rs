@@ -139,7 +139,8 @@ fn rebuild(
     Ok(Footer { next: None, streams })
 }
 
-fn add(
+/// Adds a batch, read in the order of the file, to a footer that is made again.
+pub(crate) fn add(
     streams: &mut HashMap<StreamId, FooterStream>,
     frame: &Frame,
     position: u64,

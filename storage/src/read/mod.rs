@@ -10,7 +10,7 @@
 
 mod chunks;
 mod cold;
-mod footers;
+pub(crate) mod footers;
 mod group;
 mod queue;
 mod slabs;

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::checkpoint::{self, RESERVE, io_error};
-use crate::disk::{OpenMode, read_all};
+use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Files;
@@ -39,7 +39,8 @@ use crate::options::{Components, Options};
 use crate::position::{FileSequence, Lsn};
 use crate::read::Footers;
 use crate::state::{GroupView, State};
-use replay::{Carried, Replayed, replay};
+pub(crate) use replay::{Carried, Replayed, replay};
+pub(crate) use scan::{ScannedGroup, Scanner};
 
 /// A slot and the header found in it.
 pub(crate) struct Found {
@@ -54,7 +55,7 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
     let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
     check_format(parts, directory, &names)?;
     let (checkpoint, kept, damage) = checkpoint::find(disk, directory, &names)?;
-    let found = find_slots(parts, directory, &names)?;
+    let found = find_slots(disk, directory, &names)?;
     let is_fresh = checkpoint.is_none() && found.values().all(|found| found.header.is_none());
 
     let state = State::default();
@@ -175,6 +176,12 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
         let text = DirectoryFormat::CURRENT.encode();
         return checkpoint::write_whole(disk, directory, &path, text.as_bytes());
     }
+    read_format(disk, directory)
+}
+
+/// Refuses what this version cannot read.
+pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
+    let path = directory.join(FORMAT_FILE);
     let file =
         disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
     let bytes = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
@@ -197,18 +204,17 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
     Ok(())
 }
 
-fn find_slots(
-    parts: &Components,
+/// The slots and what their headers say.
+pub(crate) fn find_slots(
+    disk: &dyn Disk,
     directory: &Path,
     names: &[String],
 ) -> Result<BTreeMap<u32, Found>> {
     let mut found = BTreeMap::new();
     for number in names.iter().filter_map(|name| slot_number(name)) {
         let path = slot_path(directory, number);
-        let file = parts
-            .disk
-            .open(&path, OpenMode::Existing)
-            .map_err(|error| io_error("open", &path, error))?;
+        let file =
+            disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
         let size = file.size().map_err(|error| io_error("read", &path, error))?;
         let mut bytes = vec![0; FILE_HEADER_BYTES];
         let read = file.read_at(0, &mut bytes).map_err(|error| io_error("read", &path, error))?;
@@ -291,6 +297,8 @@ fn encode(carried: &Carried, salt: &[u8; 16], sequence: FileSequence) -> Carried
     let mut bytes = carried.bytes.clone();
     let start = header.table_offset as usize;
     bytes[start..start + table.len()].copy_from_slice(&table);
+    // What a crash kept from the padding's blocks is not part of the group.
+    bytes[start + table.len()..].fill(0);
     let mut front = Vec::new();
     header.encode(salted, &mut front);
     bytes[..GROUP_HEADER_BYTES].copy_from_slice(&front);

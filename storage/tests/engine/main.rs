@@ -10,3 +10,4 @@ mod reading;
 mod real;
 mod restarting;
 mod support;
+mod verifying;

@@ -53,20 +53,20 @@ async fn appends_reads_and_subscriptions_are_counted_for_whoever_makes_them() {
         let request = append("ops.a").partition(0).value(values[0]).value(values[1]);
         records.append(request).await.unwrap();
     }
-    let used = use_of(broker.broker(), "ops.a");
+    let used = use_of(&broker.broker(), "ops.a");
     assert_eq!((used.records_appended, used.records_read), (6, 0), "a duplicate counts once");
     assert!(used.last_append_time.is_some() && used.last_read_time.is_none());
     assert!(used.live_readers.is_empty());
 
     records.read(of("report", read("ops.a"))).await.unwrap();
-    assert_eq!(use_of(broker.broker(), "ops.a").records_read, 6);
+    assert_eq!(use_of(&broker.broker(), "ops.a").records_read, 6);
     let from = meshlog_tests::positions(&[(0, 3), (1, 2)]);
     let middle = v1::ReadRequest { start: Some(from), ..read("ops.a") };
     records.read(of("report", middle)).await.unwrap();
-    assert_eq!(use_of(broker.broker(), "ops.a").records_read, 7, "skipped records do not count");
+    assert_eq!(use_of(&broker.broker(), "ops.a").records_read, 7, "skipped records do not count");
     records.read(read("ops.a")).await.unwrap();
     let names = [("report".to_owned(), 0), ("unknown".to_owned(), 0)];
-    assert_eq!(readers(broker.broker(), "ops.a"), names);
+    assert_eq!(readers(&broker.broker(), "ops.a"), names);
 
     let mut stream =
         records.subscribe(of("alerts", subscribe("ops.a"))).await.unwrap().into_inner();
@@ -75,12 +75,12 @@ async fn appends_reads_and_subscriptions_are_counted_for_whoever_makes_them() {
         let message = stream.message().await.unwrap().unwrap();
         seen += message.batches.iter().map(|batch| batch.count).sum::<u32>();
     }
-    let used = use_of(broker.broker(), "ops.a");
+    let used = use_of(&broker.broker(), "ops.a");
     assert_eq!(used.records_read, 19);
-    assert_eq!(readers(broker.broker(), "ops.a")[0], ("alerts".to_owned(), 1));
+    assert_eq!(readers(&broker.broker(), "ops.a")[0], ("alerts".to_owned(), 1));
     drop(stream);
     for attempt in 0.. {
-        if readers(broker.broker(), "ops.a")[0] == ("alerts".to_owned(), 0) {
+        if readers(&broker.broker(), "ops.a")[0] == ("alerts".to_owned(), 0) {
             break;
         }
         assert!(attempt < 500, "a subscription that is gone is no longer open");
@@ -95,18 +95,18 @@ async fn counts_outlive_a_restart_and_go_with_their_product() {
     broker.create(product("ops.a")).await;
     broker.records().append(append("ops.a").value("1").value("2")).await.unwrap();
     broker.records().read(of("report", read("ops.a"))).await.unwrap();
-    let before = use_of(broker.broker(), "ops.a");
+    let before = use_of(&broker.broker(), "ops.a");
     broker.broker().close().await.unwrap();
     drop(broker);
 
     let broker = TestBroker::start_with(Config::at(directory.path())).await;
-    assert_eq!(use_of(broker.broker(), "ops.a"), before);
+    assert_eq!(use_of(&broker.broker(), "ops.a"), before);
     broker.records().append(append("ops.a").value("3")).await.unwrap();
-    assert_eq!(use_of(broker.broker(), "ops.a").records_appended, 3);
+    assert_eq!(use_of(&broker.broker(), "ops.a").records_appended, 3);
     let delete = v1::DeleteProductRequest { name: "ops.a".to_owned(), ..Default::default() };
     broker.catalog().delete_product(delete).await.unwrap();
     broker.create(product("ops.a")).await;
-    assert_eq!(use_of(broker.broker(), "ops.a"), v1::ProductUse::default(), "a new product");
+    assert_eq!(use_of(&broker.broker(), "ops.a"), v1::ProductUse::default(), "a new product");
     broker.broker().close().await.unwrap();
 }
 
