@@ -228,7 +228,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Produce(args) => args.run(out).await,
             Command::Consume(args) => args.run(out).await,
             Command::Search(args) => args.run(out).await,
-            Command::Product(command) => command.run(out).await,
+            Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,

@@ -18,4 +18,5 @@ mod quickstart;
 mod round_trip;
 mod serve;
 mod settings;
+mod snapshots;
 mod terminal;
