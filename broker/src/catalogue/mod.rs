@@ -50,7 +50,6 @@ mod tag;
 mod tag_key;
 mod team;
 mod transfer;
-mod unbuilt;
 mod view;
 mod watch;
 

@@ -136,6 +136,13 @@ fn the_quickstart_can_be_pasted() {
 }
 
 #[test]
+fn the_guide_to_cursors_can_be_pasted() {
+    let mut checkout = Checkout::new();
+    checkout.serve();
+    assert!(follow("docs/cursors.md", checkout) >= 6);
+}
+
+#[test]
 fn the_configuration_in_the_manual_is_one() {
     let config = blocks("docs/cli.md").into_iter().find(|block| block.language == "toml").unwrap();
     let checkout = Checkout::new();
@@ -151,7 +158,13 @@ fn the_configuration_in_the_manual_is_one() {
 
 #[test]
 fn links_in_the_documents_lead_somewhere() {
-    for file in ["README.md", "docs/quickstart.md", "docs/cli.md", "examples/flights/README.md"] {
+    for file in [
+        "README.md",
+        "docs/quickstart.md",
+        "docs/cli.md",
+        "docs/cursors.md",
+        "examples/flights/README.md",
+    ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         let directory = root().join(file).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

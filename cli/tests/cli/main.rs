@@ -9,6 +9,7 @@ mod catalogue;
 mod completion;
 mod consume;
 mod contexts;
+mod cursors;
 mod documents;
 mod flights;
 mod harness;
