@@ -18,6 +18,7 @@ mod config;
 mod confirm;
 mod consume;
 mod csv_input;
+mod cursor;
 mod domain;
 mod envelope;
 mod exit;
@@ -105,8 +106,17 @@ enum Command {
   meshlog consume ops.flights --last 3
   meshlog consume ops.flights --from 2026-11-20T12:00:00Z --max 10 -o table
   meshlog consume ops.flights --from latest --follow
+  meshlog consume ops.flights --as nightly-report > today.jsonl
   meshlog consume ops.flights -o raw > flights.jsonl")]
     Consume(consume::Consume),
+    /// List, show, move and delete named cursors
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog cursor list
+  meshlog cursor reset nightly-report ops.flights --to earliest"
+    )]
+    Cursor(cursor::CursorCommand),
     /// Find products by words and filters
     #[command(before_help = "Examples:
   meshlog search flight delays
@@ -227,8 +237,9 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Quickstart(args) => args.run(out).await,
             Command::Produce(args) => args.run(out).await,
             Command::Consume(args) => args.run(out).await,
+            Command::Cursor(command) => command.run(out).await,
             Command::Search(args) => args.run(out).await,
-            Command::Product(command) => command.run(out).await,
+            Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,

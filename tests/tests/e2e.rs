@@ -38,8 +38,12 @@ mod reflection;
 mod restart;
 #[path = "e2e/resume.rs"]
 mod resume;
+#[path = "e2e/sample.rs"]
+mod sample;
 #[path = "e2e/schema.rs"]
 mod schema;
+#[path = "e2e/search.rs"]
+mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
 #[path = "e2e/usage.rs"]

@@ -50,7 +50,6 @@ mod tag;
 mod tag_key;
 mod team;
 mod transfer;
-mod unbuilt;
 mod view;
 mod watch;
 
@@ -195,11 +194,6 @@ impl Catalogue {
                 Err(malformed) => Err(malformed.in_field(field)),
             },
         }
-    }
-
-    /// The product with this id.
-    pub(crate) fn product_of(&self, id: &str) -> Option<Arc<ProductHandle>> {
-        self.inner.view.read().product_of(id).cloned()
     }
 
     /// Is told after every change of the catalogue.

@@ -167,6 +167,11 @@ fn the_page_about_settings_can_be_pasted() {
 }
 
 #[test]
+fn the_page_about_cursors_can_be_pasted() {
+    follow_page("docs/cursors.md");
+}
+
+#[test]
 fn the_configuration_in_the_manual_is_one() {
     let config = blocks("docs/cli.md").into_iter().find(|block| block.language == "toml").unwrap();
     let checkout = Checkout::new();
@@ -195,6 +200,7 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/quickstart.md",
         "docs/cli.md",
         "docs/configuration.md",
+        "docs/cursors.md",
         "docs/testing.md",
         "examples/alerts/README.md",
         "examples/flights/README.md",
