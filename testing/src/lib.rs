@@ -1,5 +1,5 @@
 //! A real broker inside a test: the one that `meshlog serve` runs, in memory and in this process,
-//! started in about a millisecond.
+//! started in a few milliseconds.
 //!
 //! ```
 //! use meshlog_client::{Record, StartAt};
