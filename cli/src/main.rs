@@ -239,7 +239,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Consume(args) => args.run(out).await,
             Command::Cursor(command) => command.run(out).await,
             Command::Search(args) => args.run(out).await,
-            Command::Product(command) => command.run(out).await,
+            Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,

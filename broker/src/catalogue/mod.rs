@@ -196,11 +196,6 @@ impl Catalogue {
         }
     }
 
-    /// The product with this id.
-    pub(crate) fn product_of(&self, id: &str) -> Option<Arc<ProductHandle>> {
-        self.inner.view.read().product_of(id).cloned()
-    }
-
     /// Is told after every change of the catalogue.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.inner.revision.subscribe()

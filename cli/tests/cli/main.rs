@@ -5,6 +5,7 @@
 
 mod answers;
 mod bad_input;
+mod catalogue;
 mod completion;
 mod consume;
 mod contexts;
@@ -18,4 +19,5 @@ mod quickstart;
 mod round_trip;
 mod serve;
 mod settings;
+mod snapshots;
 mod terminal;
