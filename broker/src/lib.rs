@@ -14,6 +14,7 @@ pub mod record;
 pub mod schema;
 mod time;
 mod usage;
+pub mod verify;
 
 pub use broker::Broker;
 pub use caller::Caller;

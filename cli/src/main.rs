@@ -13,6 +13,7 @@
 mod completion;
 mod consume;
 mod csv_input;
+mod doctor;
 mod domain;
 mod envelope;
 mod exit;
@@ -29,6 +30,7 @@ mod server;
 mod settings;
 mod tag;
 mod team;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
@@ -101,6 +103,10 @@ enum Command {
     /// Facts about a broker
     #[command(subcommand)]
     Server(server::ServerCommand),
+    /// Read every byte of a data directory and say what is damaged, and where
+    Verify(verify::Verify),
+    /// Look whether this machine is a good place for a broker
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     #[command(before_help = "Example:
   source <(meshlog completion bash)")]
@@ -148,6 +154,8 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Server(command) => command.run(out).await,
+            Command::Verify(args) => args.run(out),
+            Command::Doctor(args) => args.run(out).await,
             Command::Completion(args) => args.run(out),
         }
     });

@@ -21,6 +21,7 @@ mod domain;
 mod mutation;
 mod name;
 mod page;
+mod places;
 mod product;
 mod products;
 mod schema_versions;
@@ -33,6 +34,8 @@ mod view;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use places::places;
 
 use std::fmt;
 use std::sync::Arc;

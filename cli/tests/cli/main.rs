@@ -15,3 +15,4 @@ mod round_trip;
 mod serve;
 mod settings;
 mod terminal;
+mod verify;
