@@ -12,9 +12,11 @@
 
 mod broker;
 mod failure;
+mod mesh;
 mod record;
 
 pub use broker::TestBroker;
 pub use failure::{Failure, failure};
+pub use mesh::{MESH_TAG_KEYS, generated_company, generated_mesh};
 pub use meshlog_testing::{ProductBuilder, product};
 pub use record::{AppendBuilder, append, positions, read, subscribe, values};

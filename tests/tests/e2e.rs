@@ -42,6 +42,8 @@ mod resume;
 mod sample;
 #[path = "e2e/schema.rs"]
 mod schema;
+#[path = "e2e/search.rs"]
+mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
 #[path = "e2e/usage.rs"]

@@ -35,6 +35,7 @@ mod mutation;
 mod name;
 mod notice;
 mod page;
+mod places;
 mod presence;
 mod product;
 mod products;
@@ -55,6 +56,8 @@ mod watch;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use places::places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -194,11 +197,6 @@ impl Catalogue {
                 Err(malformed) => Err(malformed.in_field(field)),
             },
         }
-    }
-
-    /// The product with this id.
-    pub(crate) fn product_of(&self, id: &str) -> Option<Arc<ProductHandle>> {
-        self.inner.view.read().product_of(id).cloned()
     }
 
     /// Is told after every change of the catalogue.

@@ -138,7 +138,7 @@ impl<'a> Mutation<'a> {
     }
 
     /// As [`Mutation::commit`], together with what the entry holds already.
-    async fn commit_with(mut self, mut entry: Entry) -> Result<()> {
+    pub(super) async fn commit_with(mut self, mut entry: Entry) -> Result<()> {
         self.counters.changes += 1;
         let counters = self.counters;
         self.set(Key::Counters, &counters);

@@ -86,8 +86,11 @@ impl Searching {
     /// Of what the view holds. The index is built by a thread of its own, or by the first search if
     /// that comes earlier.
     pub(super) fn open(view: &Arc<RwLock<View>>) -> Arc<Self> {
-        let products: HashSet<Arc<str>> =
-            view.read().products.values().map(|handle| Arc::clone(&handle.id)).collect();
+        let products: HashSet<Arc<str>> = {
+            let view = view.read();
+            let searched = view.products.values().filter(|handle| is_searched(handle));
+            searched.map(|handle| Arc::clone(&handle.id)).collect()
+        };
         let is_empty = products.is_empty();
         let searching = Arc::new(Self {
             index: RwLock::default(),
@@ -245,9 +248,13 @@ impl Catalogue {
     }
 }
 
+fn is_searched(handle: &ProductHandle) -> bool {
+    !handle.name.starts_with(MESHLOG) && !handle.name.contains('$')
+}
+
 /// What is searched of a product; `None` for products that are not searched.
 fn document(view: &RwLock<View>, handle: &ProductHandle) -> Option<Document> {
-    if handle.name.starts_with(MESHLOG) || handle.name.contains('$') {
+    if !is_searched(handle) {
         return None;
     }
     let current = handle.current();
@@ -280,4 +287,95 @@ fn page_start(query: &str, token: &str) -> Result<usize> {
     start
         .and_then(|(_, start)| usize::from_str_radix(start, 16).ok())
         .ok_or_else(|| invalid("page_token", "it is not from the last response to the same query"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use meshlog_storage::Entry;
+
+    use super::super::stored::Key;
+    use super::super::tests::{catalogue, create};
+    use super::*;
+    use crate::Caller;
+
+    async fn found(catalogue: &Catalogue, query: &str) -> Vec<String> {
+        let request = v1::SearchProductsRequest { query: query.to_owned(), ..Default::default() };
+        let hits = catalogue.search_products(request).await.unwrap().hits;
+        hits.into_iter().map(|hit| hit.product.unwrap().name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_change_waits_for_no_search_and_for_nobody_who_brings_the_index_up_to_date() {
+        let (_, catalogue) = catalogue();
+        let (reading, catching) = std::sync::mpsc::channel::<()>();
+        let holder = std::thread::spawn({
+            let catalogue = catalogue.clone();
+            move || {
+                let searching = &catalogue.inner.searching;
+                let _locks = (searching.catching.lock(), searching.index.write());
+                catching.recv().unwrap_err();
+            }
+        });
+        while catalogue.inner.searching.index.try_read().is_some() {
+            tokio::task::yield_now().await;
+        }
+        let created = async {
+            for number in 0..2 * MANY {
+                let request = create(&format!("ops.flights-{number}"));
+                catalogue.create_product(&Caller::default(), request).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), created).await.unwrap();
+        catalogue.resolve("ops.flights-0", "").unwrap();
+        drop(reading);
+        holder.join().unwrap();
+        assert_eq!(found(&catalogue, "flights domain:ops name:ops.flights-77").await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_changes_are_indexed_before_somebody_searches() {
+        let (_, catalogue) = catalogue();
+        for number in 0..MANY {
+            let request = create(&format!("ops.flights-{number}"));
+            catalogue.create_product(&Caller::default(), request).await.unwrap();
+        }
+        let indexed = async {
+            while catalogue.inner.searching.index.read().len() < MANY {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), indexed).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_team_s_new_contact_finds_its_products() {
+        let (_, catalogue) = catalogue();
+        catalogue.create_product(&Caller::default(), create("ops.flights")).await.unwrap();
+        assert!(found(&catalogue, "lighthouse").await.is_empty());
+        let contacts = vec!["lighthouse@example.org".to_owned()];
+        let team = v1::Team { name: "ops-team".to_owned(), contacts, ..Default::default() };
+        let update = v1::UpdateTeamRequest { team: Some(team), ..Default::default() };
+        catalogue.update_team(&Caller::default(), update).await.unwrap();
+        assert_eq!(found(&catalogue, "lighthouse").await, ["ops.flights"]);
+    }
+
+    #[tokio::test]
+    async fn products_of_the_broker_and_attached_ones_are_not_searched() {
+        let (_, catalogue) = catalogue();
+        catalogue.create_product(&Caller::default(), create("ops.flights")).await.unwrap();
+        let handle = catalogue.resolve("ops.flights", "").unwrap();
+        for (name, id) in [("meshlog.other", "id-1"), ("ops.flights$dead", "id-2")] {
+            let mut stored = handle.stored().unwrap();
+            let product = stored.product.as_mut().unwrap();
+            (product.name, product.id) = (name.to_owned(), id.to_owned());
+            let mut mutation = catalogue.begin().await;
+            mutation.set(Key::Product(id), &stored);
+            mutation.commit_with(Entry::default()).await.unwrap();
+            catalogue.resolve(name, "").unwrap();
+        }
+        assert_eq!(found(&catalogue, "").await, ["ops.flights"]);
+        assert_eq!(found(&catalogue, "flights").await, ["ops.flights"]);
+    }
 }

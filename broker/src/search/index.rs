@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::doc_set::DocSet;
 use super::document::{Document, Place, tag_text};
 use super::order::NameOrder;
 use super::query::FilterName;
 use super::rank;
+use super::search::Gathered;
 use super::terms::{Posting, Terms};
 use super::text::{Part, lower};
 use super::values::Values;
@@ -28,31 +31,39 @@ pub(crate) struct Index {
     /// By filter.
     pub(super) values: [Values; FilterName::ALL.len()],
     pub(super) live: DocSet,
-    /// By document: what the rank, the facets and phrases need.
+    /// By document: what phrases need.
     pub(super) products: Vec<Known>,
     /// By document: the values of the single filters. Apart, because facets read them for every hit.
     pub(super) singles: Vec<[u32; FilterName::SINGLE]>,
     /// By document: where its tags stand in `tags`.
     pub(super) tag_ranges: Vec<(u32, u32)>,
     pub(super) tags: Vec<u32>,
+    /// By document: what the rank needs.
+    pub(super) ranked: Vec<Ranked>,
     /// By document: labels of the name order.
     pub(super) labels: Vec<u64>,
     order: NameOrder,
     by_id: HashMap<Arc<str>, u32>,
     dead: usize,
+    /// Memory of searches that are over, for those that come.
+    pub(super) scratch: Mutex<Vec<Vec<Gathered>>>,
 }
 
 /// What is known of one document.
 pub(super) struct Known {
     pub(super) id: Arc<str>,
     name: Arc<str>,
-    pub(super) usage: Arc<Usage>,
-    /// Pieces of the name behind the domain.
-    pub(super) name_pieces: u8,
-    /// What the state is worth in the rank.
-    pub(super) standing: f32,
     /// Every word in order, as numbers plus 1 in LEB128; 0 stands between texts.
     words: Box<[u8]>,
+}
+
+/// What the rank looks at for every hit.
+pub(super) struct Ranked {
+    pub(super) usage: Arc<Usage>,
+    /// What the state is worth.
+    pub(super) standing: f32,
+    /// Pieces of the name behind the domain.
+    pub(super) name_pieces: u8,
 }
 
 /// How large an index is.
@@ -84,13 +95,11 @@ impl Index {
         }
         self.by_id.insert(Arc::clone(&id), doc);
         self.live.insert(doc);
-        self.products.push(Known {
-            id,
-            name,
+        self.products.push(Known { id, name, words });
+        self.ranked.push(Ranked {
             usage: Arc::clone(&document.usage),
-            name_pieces,
             standing: rank::standing(document.product.state()),
-            words,
+            name_pieces,
         });
     }
 
@@ -130,7 +139,8 @@ impl Index {
         bytes += self.values.iter().map(Values::size).sum::<usize>();
         // A name of about 32 bytes; the id is shared with the catalogue, the maps are not.
         bytes += self.products.iter().map(|known| known.words.len() + 48).sum::<usize>();
-        bytes += self.products.capacity() * (size_of::<Known>() + 24 + 8 + 8 + 64 + 24);
+        bytes += self.products.capacity()
+            * (size_of::<Known>() + size_of::<Ranked>() + 24 + 8 + 8 + 64 + 24);
         bytes += self.tags.capacity() * 4;
         IndexSize { products: self.len(), words: self.terms.len(), postings, bytes }
     }
@@ -232,6 +242,8 @@ impl Index {
         let is_live = |old: &u32| renumbered[*old as usize] != u32::MAX;
         let mut old = 0..;
         self.labels.retain(|_| old.next().is_some_and(|old| is_live(&old)));
+        let mut old = 0..;
+        self.ranked.retain(|_| old.next().is_some_and(|old| is_live(&old)));
         let mut old = 0..;
         self.singles.retain(|_| old.next().is_some_and(|old| is_live(&old)));
         for single in &mut self.singles {

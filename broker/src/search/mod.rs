@@ -16,7 +16,7 @@
 //!
 //! ```text
 //! score(product) = Σ over words  idf(word) · max over matching terms  likeness · impact
-//!                  · name · standing · use
+//!                  · together · standing · use
 //!
 //! idf(word)   = ln(1 + (N − n + ½) / (n + ½)), n of N products have a term that the word matches
 //! likeness    = 1 the word itself · 0.95 the other number (flight, flights)
@@ -26,10 +26,12 @@
 //!               weight · 1.6 · tf / (tf + 0.6 · (1 − b + b · length / usual length))
 //! weight      = name 10 · tag 6 · field 5 · domain, owner 4 · description 3 · field docs 1.6
 //!               · contact, docs 1
-//! name        = 1.6 if the words are the name behind the domain · 1.25 if all stand in it · 1
+//! together    = 1.6 if the words are the name behind the domain · 1.25 if all stand in it
+//!               · 1.15 if all stand in one of the other places · 1
 //! standing    = 0.6 deprecated · 0.3 retired · 1
 //! use         = 1 + 0.2 · (0.6 · ln(1 + records read) / ln(1 + 10⁷)
-//!                          + 0.4 · ln(1 + live readers) / ln 21), each share at most 1
+//!                          + 0.4 · ln(1 + live readers) / ln 21), each share at most 1;
+//!               among more than 10,000 hits live readers do not count
 //! ```
 //!
 //! Without words, `score = standing · use`. Equal scores are in the order of names. So use decides

@@ -10,6 +10,8 @@ pub(super) const OTHER_NUMBER: f32 = 0.95;
 
 /// All words stand in the name.
 const ALL_IN_NAME: f32 = 1.25;
+/// All words stand in another place.
+const ALL_IN_ONE: f32 = 1.15;
 /// The words are the name.
 const IS_THE_NAME: f32 = 1.6;
 /// Most that use adds.
@@ -80,11 +82,12 @@ pub(super) fn idf(all: usize, found: usize) -> f32 {
     (1.0 + (all - found + 0.5) / (found + 0.5)).ln()
 }
 
-/// What it is worth that words stand in the name.
-pub(super) fn name_bonus(words: usize, in_name: usize, name_pieces: u8) -> f32 {
-    match words > 0 && in_name == words {
+/// What it is worth that all words stand in the same place, most of all if they are the name.
+pub(super) fn together(words: usize, common: u16, name_pieces: u8) -> f32 {
+    match common & Place::Name.bit() != 0 {
         true if words == usize::from(name_pieces) => IS_THE_NAME,
         true => ALL_IN_NAME,
+        false if common != 0 && words > 1 => ALL_IN_ONE,
         false => 1.0,
     }
 }
@@ -98,13 +101,13 @@ pub(super) fn standing(state: ProductState) -> f32 {
     }
 }
 
-/// What use is worth: 1 to 1.2.
-pub(super) fn use_bonus(usage: &Usage) -> f32 {
+/// What use is worth: 1 to 1.2. Who reads live counts if `with_readers`.
+pub(super) fn use_bonus(usage: &Usage, with_readers: bool) -> f32 {
     let read = usage.records_read();
     if read == 0 {
         return 1.0;
     }
-    let readers = usage.live_reader_count() as f32;
+    let readers = if with_readers { usage.live_reader_count() } else { 0 } as f32;
     let read = (read as f32).ln_1p() / MANY_READ.ln_1p();
     let readers = readers.ln_1p() / MANY_READERS.ln_1p();
     1.0 + MOST_USE * (0.6 * read.min(1.0) + 0.4 * readers.min(1.0))
@@ -131,17 +134,17 @@ mod tests {
     #[test]
     fn use_counts_on_a_log_scale_within_its_bound() {
         let usage = std::sync::Arc::new(Usage::default());
-        assert_eq!(use_bonus(&usage), 1.0);
+        assert_eq!(use_bonus(&usage, true), 1.0);
         let mut last = 1.0;
         for _ in 0..12 {
             usage.delivered("reader", usage.records_read() * 9 + 10);
-            let bonus = use_bonus(&usage);
+            let bonus = use_bonus(&usage, true);
             assert!(bonus >= last && bonus <= 1.0 + MOST_USE);
             last = bonus;
         }
         for reader in 0..50 {
             usage.delivered(&format!("reader-{reader}"), 1);
         }
-        assert!((use_bonus(&usage) - 1.0 - MOST_USE).abs() < 1e-4);
+        assert!((use_bonus(&usage, true) - 1.0 - MOST_USE).abs() < 1e-4);
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use meshlog_proto::v1;
 
 use super::doc_set::DocSet;
-use super::document::Place;
 use super::index::Index;
 use super::query::{Asked, Filter, FilterName, Query};
 use super::rank;
@@ -14,6 +13,9 @@ use super::values::{Pattern, Values};
 
 /// Most values of a facet.
 const MAX_FACET_VALUES: usize = 20;
+
+/// Among more hits, who reads live does not count: to look would take longer than the search.
+const MANY_HITS: usize = 10_000;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -41,21 +43,23 @@ pub(super) struct Reading {
     pub(super) begins: bool,
     /// Words that are spelled like it, with the number of changes.
     pub(super) similar: Vec<(Arc<str>, u8)>,
+    /// Whether there may be more of these.
+    strict: bool,
 }
 
 /// What one document has gathered so far.
 #[derive(Clone, Copy, Default)]
-struct Gathered {
+pub(super) struct Gathered {
     /// Of the words before.
     sum: f32,
     /// Of the word that is being looked at.
     best: f32,
     /// Words that matched.
     words: u8,
-    /// Of them, those in the name.
-    in_name: u8,
-    /// Whether the word that is being looked at stands in the name.
-    name: bool,
+    /// Places of the word that is being looked at.
+    places: u16,
+    /// Places that have all words before.
+    common: u16,
 }
 
 impl Index {
@@ -73,7 +77,7 @@ impl Index {
                 false => self.matches(&found.readings, &allowed),
             };
             self.keep_phrases(&mut hits, &query.phrases);
-            if !hits.is_empty() || query.words.iter().all(|word| word.exact) {
+            if !hits.is_empty() || !found.readings.iter().any(|reading| reading.strict) {
                 break;
             }
         }
@@ -82,12 +86,13 @@ impl Index {
         if facets {
             found.facets = self.facets(&hits);
         }
-        for (score, doc) in &mut hits {
-            let known = &self.products[*doc as usize];
-            *score *= known.standing * rank::use_bonus(&known.usage);
-        }
-        let mut hits: Vec<(f32, u64, u32)> =
-            hits.iter().map(|(score, doc)| (*score, self.labels[*doc as usize], *doc)).collect();
+        let with_readers = hits.len() <= MANY_HITS;
+        let ranked = hits.iter().map(|(score, doc)| {
+            let known = &self.ranked[*doc as usize];
+            let worth = known.standing * rank::use_bonus(&known.usage, with_readers);
+            (score * worth, self.labels[*doc as usize], *doc)
+        });
+        let mut hits: Vec<(f32, u64, u32)> = ranked.collect();
         let best_first =
             |a: &(f32, u64, u32), b: &(f32, u64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let end = skip.saturating_add(most).min(hits.len());
@@ -136,8 +141,13 @@ impl Index {
 
     fn read(&self, asked: &Asked, forgiving: bool) -> Reading {
         let text = asked.text.clone();
-        let mut reading =
-            Reading { text, variants: Vec::new(), begins: false, similar: Vec::new() };
+        let mut reading = Reading {
+            text,
+            variants: Vec::new(),
+            begins: false,
+            similar: Vec::new(),
+            strict: false,
+        };
         if asked.exact {
             return reading;
         }
@@ -150,7 +160,9 @@ impl Index {
         // A digit more or less is another number, not a typo.
         let is_spelled = !asked.text.contains(|c: char| c.is_numeric());
         let most = rank::typos_allowed(letters);
-        if (!known || forgiving) && is_spelled && most > 0 {
+        let correctable = is_spelled && most > 0;
+        reading.strict = correctable && known && !forgiving;
+        if correctable && !reading.strict {
             let mut similar: Vec<(u32, u8)> = Vec::new();
             for text in std::iter::once(&reading.text).chain(&reading.variants) {
                 similar.extend(self.terms.similar(text, most));
@@ -187,10 +199,13 @@ impl Index {
 
     /// Allowed documents that have every word, with what they gathered.
     fn matches(&self, readings: &[Reading], allowed: &DocSet) -> Vec<(f32, u32)> {
-        let mut gathered = vec![Gathered::default(); self.products.len()];
+        let mut gathered = self.scratch.lock().pop().unwrap_or_default();
+        gathered.resize(self.products.len(), Gathered::default());
         let mut touched = Vec::new();
-        for (reading, before) in readings.iter().zip(0..) {
-            touched.clear();
+        let mut hits = Vec::new();
+        let words = readings.len() as u8;
+        for (reading, before) in readings.iter().zip(0u8..) {
+            let from = touched.len();
             for (term, factor) in self.terms_of(reading) {
                 let factor = factor / Posting::ONE;
                 for posting in self.terms.postings(term) {
@@ -200,31 +215,30 @@ impl Index {
                         touched.push(posting.doc);
                     }
                     one.best = one.best.max(worth);
-                    one.name |= posting.places & Place::Name.bit() != 0;
+                    one.places |= posting.places;
                 }
             }
-            touched.retain(|doc| self.live.contains(*doc));
-            let idf = rank::idf(self.len(), touched.len());
-            for doc in &touched {
+            let found = touched[from..].iter().filter(|doc| self.live.contains(**doc)).count();
+            let idf = rank::idf(self.len(), found);
+            for doc in &touched[from..] {
                 let one = &mut gathered[*doc as usize];
                 if one.words == before {
                     one.sum += idf * one.best;
                     one.words += 1;
-                    one.in_name += u8::from(one.name);
+                    one.common = one.places & if before == 0 { u16::MAX } else { one.common };
+                    if one.words == words && allowed.contains(*doc) {
+                        let pieces = self.ranked[*doc as usize].name_pieces;
+                        let bonus = rank::together(readings.len(), one.common, pieces);
+                        hits.push((one.sum * bonus, *doc));
+                    }
                 }
-                (one.best, one.name) = (0.0, false);
+                (one.best, one.places) = (0.0, 0);
             }
         }
-        let words = readings.len() as u8;
-        let mut hits = Vec::new();
         for doc in touched {
-            let one = &gathered[doc as usize];
-            if one.words == words && allowed.contains(doc) {
-                let pieces = self.products[doc as usize].name_pieces;
-                let bonus = rank::name_bonus(readings.len(), usize::from(one.in_name), pieces);
-                hits.push((one.sum * bonus, doc));
-            }
+            gathered[doc as usize] = Gathered::default();
         }
+        self.scratch.lock().push(gathered);
         hits
     }
 
@@ -266,8 +280,9 @@ impl Index {
     }
 
     fn facets(&self, hits: &[(f32, u32)]) -> Vec<v1::Facet> {
+        let names = FilterName::ALL.iter().filter(|on| on.is_single() || **on == FilterName::Tag);
         let mut counts: Vec<Vec<u32>> =
-            self.values.iter().map(|values| vec![0; values.len()]).collect();
+            names.clone().map(|on| vec![0; self.values[on.number()].len()]).collect();
         for (_, doc) in hits {
             let singles = &self.singles[*doc as usize];
             for (counts, value) in counts.iter_mut().zip(singles) {
@@ -281,7 +296,6 @@ impl Index {
                 tag_counts[*tag as usize] += 1;
             }
         }
-        let names = FilterName::ALL.iter().filter(|on| on.is_single() || **on == FilterName::Tag);
         let facet = |on: &FilterName| v1::Facet {
             name: on.word().to_owned(),
             values: most_frequent(&self.values[on.number()], &counts[on.number()]),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::text::MAX_WORD_BYTES;
+
 /// One document in which a term occurs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Posting {
@@ -91,8 +93,8 @@ impl Terms {
         let outline = Outline::of(text);
         let near = self.outlines.iter().zip(0..).filter(|(other, _)| outline.is_near(other, most));
         let near = near.filter(|(_, term)| self.live(*term) > 0).filter_map(|(_, term)| {
-            let distance = strsim::osa_distance(text, self.text(term));
-            (1..=usize::from(most)).contains(&distance).then_some((term, distance as u8))
+            let distance = distance(text, self.text(term), usize::from(most))?;
+            (distance > 0).then_some((term, distance as u8))
         });
         near.collect()
     }
@@ -178,6 +180,48 @@ impl Outline {
             && (self.letters & !other.letters).count_ones() <= most
             && (other.letters & !self.letters).count_ones() <= most
     }
+}
+
+/// The optimal string alignment distance (Damerau 1964), if it is at most `most`.
+fn distance(a: &str, b: &str, most: usize) -> Option<usize> {
+    let fits = |distance: usize| (distance <= most).then_some(distance);
+    let (left, right) = (a.as_bytes(), b.as_bytes());
+    if !a.is_ascii() || !b.is_ascii() || right.len() > MAX_WORD_BYTES {
+        return fits(strsim::osa_distance(a, b));
+    }
+    // The last three rows of the table; most pairs end within a few.
+    let mut rows = [[0u8; MAX_WORD_BYTES + 1]; 3];
+    for (column, cell) in rows[0].iter_mut().enumerate() {
+        *cell = column as u8;
+    }
+    for row in 1..=left.len() {
+        let [before, now, twice_before] = match row % 3 {
+            0 => [2, 0, 1],
+            1 => [0, 1, 2],
+            _ => [1, 2, 0],
+        };
+        let mut best = row.min(usize::from(u8::MAX)) as u8;
+        rows[now][0] = best;
+        for column in 1..=right.len() {
+            let changed = u8::from(left[row - 1] != right[column - 1]);
+            let mut cell = (rows[before][column - 1] + changed)
+                .min(rows[before][column] + 1)
+                .min(rows[now][column - 1] + 1);
+            let is_swapped = row > 1
+                && column > 1
+                && left[row - 1] == right[column - 2]
+                && left[row - 2] == right[column - 1];
+            if is_swapped {
+                cell = cell.min(rows[twice_before][column - 2] + 1);
+            }
+            rows[now][column] = cell;
+            best = best.min(cell);
+        }
+        if usize::from(best) > most {
+            return None;
+        }
+    }
+    fits(usize::from(rows[left.len() % 3][right.len()]))
 }
 
 #[cfg(test)]
