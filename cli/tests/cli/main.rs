@@ -21,3 +21,4 @@ mod serve;
 mod settings;
 mod snapshots;
 mod terminal;
+mod verify;
