@@ -104,6 +104,8 @@ fn every_noun_in_every_format() {
         &["product", "list", "--domain", "fleet"][..],
         &["product", "show", "fleet.planes"],
         &["product", "show", "fleet.planes", "--provenance"],
+        &["product", "sample", "fleet.planes", "--max", "2"],
+        &["product", "sample", "fleet.planes", "--max", "1", "--profile"],
         &["domain", "list"],
         &["domain", "show", "fleet"],
         &["team", "list"],
