@@ -92,6 +92,19 @@ async fn resume(client: &Client, next_offsets: BTreeMap<u32, u64>) -> meshlog_cl
     Ok(())
 }
 
+async fn report(client: &Client) -> meshlog_client::Result<()> {
+    let mut consumer = client.consumer("ops.flights").cursor("nightly-report").build();
+    while let Some(batch) = consumer.next().await? {
+        for found in batch.records() {
+            let found = found?;
+            let value = found.record.value.unwrap_or_default();
+            handle(found.partition, found.offset, &value);
+        }
+        consumer.commit().await?;
+    }
+    Ok(())
+}
+
 /// What a program does with a record.
 fn handle(_partition: u32, _offset: u64, _value: &[u8]) {}
 
@@ -108,6 +121,9 @@ async fn the_loops_of_the_guide_read_and_write() {
     let beyond = BTreeMap::from([(0, 7)]);
     resume(&client, beyond).await.unwrap_err();
     tokio::time::timeout(brief, resume(&client, BTreeMap::new())).await.unwrap_err();
+    tokio::time::timeout(brief, report(&client)).await.unwrap_err();
+    let cursor = client.catalog().list_cursors("", "nightly-report").await.unwrap();
+    assert_eq!(cursor[0].positions[0].offset, 1, "committed after the record");
 }
 
 #[test]
