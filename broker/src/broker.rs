@@ -22,6 +22,7 @@ use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
+use crate::sample::Sampling;
 use crate::usage::Ledger;
 
 /// A log broker with a catalogue of data products: a cheap handle.
@@ -46,6 +47,7 @@ struct Inner {
     wakeups: Arc<Wakeups>,
     waiting: Waiting,
     ledger: Ledger,
+    sampling: Sampling,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
@@ -107,6 +109,7 @@ impl Broker {
                 wakeups,
                 waiting: Waiting::default(),
                 ledger: Ledger::default(),
+                sampling: Sampling::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -199,6 +202,10 @@ impl Broker {
 
     pub(crate) fn waiting(&self) -> &Waiting {
         &self.inner.waiting
+    }
+
+    pub(crate) fn sampling(&self) -> &Sampling {
+        &self.inner.sampling
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

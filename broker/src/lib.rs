@@ -11,11 +11,13 @@ pub mod config;
 pub mod edge;
 mod error;
 pub mod record;
+mod sample;
 pub mod schema;
 mod search;
 mod subscription;
 mod time;
 mod usage;
+pub mod verify;
 
 pub use broker::Broker;
 pub use caller::Caller;

@@ -166,8 +166,9 @@ fn compare(
             continue;
         }
         match (was, is) {
-            (Value::Object(was), Value::Object(is)) => {
-                compare(&format!("{path} "), was, is, lines);
+            (Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => {
+                let members = |thing: &Value| thing.as_object().cloned().unwrap_or_default();
+                compare(&format!("{path} "), &members(was), &members(is), lines);
             }
             (Value::Array(_) | Value::Null, Value::Array(_) | Value::Null) => {
                 let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
@@ -235,6 +236,7 @@ mod tests {
             lines(json!({"use": {"n": 1}, "s": {"a": 1, "b": 2}}), json!({"s": {"a": 1, "b": 3}})),
             ["~ s b: 2 → 3"]
         );
+        assert_eq!(lines(json!({"s": null}), json!({"s": {"a": 1, "b": ""}})), ["+ s a: 1"]);
     }
 
     #[test]

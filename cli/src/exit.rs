@@ -118,6 +118,8 @@ impl Exit {
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
+    /// Of `docs/errors.md`, if a broker refused it.
+    reason: Option<String>,
     message: String,
 }
 
@@ -127,7 +129,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with a sentence: what, where, what to do next.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, reason: None, message: message.into() }
     }
 
     /// A wrong argument.
@@ -138,6 +140,11 @@ impl Failure {
     /// An end about which nothing is to be said.
     pub(crate) fn quiet(exit: Exit) -> Self {
         Self::new(exit, "")
+    }
+
+    /// Why the broker refused it, if it did.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// The exit code.
@@ -160,7 +167,8 @@ impl fmt::Display for Failure {
 impl From<meshlog_client::Error> for Failure {
     fn from(error: meshlog_client::Error) -> Self {
         let exit = Exit::of_reason(error.reason()).unwrap_or_else(|| Exit::of_code(error.code()));
-        Self::new(exit, error.message())
+        let reason = Some(error.reason().to_owned());
+        Self { reason, ..Self::new(exit, error.message()) }
     }
 }
 

@@ -18,6 +18,8 @@ mod config;
 mod confirm;
 mod consume;
 mod csv_input;
+mod cursor;
+mod doctor;
 mod domain;
 mod envelope;
 mod exit;
@@ -37,6 +39,7 @@ mod server;
 mod settings;
 mod tag;
 mod team;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
@@ -105,8 +108,17 @@ enum Command {
   meshlog consume ops.flights --last 3
   meshlog consume ops.flights --from 2026-11-20T12:00:00Z --max 10 -o table
   meshlog consume ops.flights --from latest --follow
+  meshlog consume ops.flights --as nightly-report > today.jsonl
   meshlog consume ops.flights -o raw > flights.jsonl")]
     Consume(consume::Consume),
+    /// List, show, move and delete named cursors
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog cursor list
+  meshlog cursor reset nightly-report ops.flights --to earliest"
+    )]
+    Cursor(cursor::CursorCommand),
     /// Find products by words and filters
     #[command(before_help = "Examples:
   meshlog search flight delays
@@ -169,6 +181,10 @@ enum Command {
   meshlog config context add lab --server 127.0.0.1:7421 --use"
     )]
     Config(config::ConfigCommand),
+    /// Read every byte of a data directory and say what is damaged, and where
+    Verify(verify::Verify),
+    /// Look whether this machine is a good place for a broker
+    Doctor(doctor::Doctor),
     /// Print what makes a shell complete commands and names
     #[command(before_help = "Examples:
   source <(meshlog completion bash)            in ~/.bashrc
@@ -227,14 +243,17 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Quickstart(args) => args.run(out).await,
             Command::Produce(args) => args.run(out).await,
             Command::Consume(args) => args.run(out).await,
+            Command::Cursor(command) => command.run(out).await,
             Command::Search(args) => args.run(out).await,
-            Command::Product(command) => command.run(out).await,
+            Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
             Command::Server(command) => command.run(out).await,
             Command::Config(command) => command.run(out),
+            Command::Verify(args) => args.run(out),
+            Command::Doctor(args) => args.run(out).await,
             Command::Completion(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }

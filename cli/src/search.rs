@@ -205,7 +205,7 @@ impl From<Facet> for FacetView {
 }
 
 /// Most values of one facet in a line.
-const FACET_VALUES: usize = 6;
+const FACET_VALUES: usize = 4;
 
 impl std::fmt::Display for FacetView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -32,9 +32,10 @@ use std::{
 };
 
 use clap_complete::ArgValueCompleter;
-use meshlog_broker::Config;
+use meshlog_broker::{Config, config::reference};
 use meshlog_client::{Client, ClientConfig};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     completion,
@@ -188,7 +189,7 @@ async fn connect_as(address: &str, application: &str) -> Result<Client> {
 }
 
 /// The configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct File {
     /// Address of the broker that client commands talk to. Default: 127.0.0.1:7420.
@@ -205,7 +206,7 @@ pub(crate) struct File {
 }
 
 /// A broker that has a name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
     /// Its address.
@@ -215,14 +216,28 @@ pub(crate) struct Context {
 }
 
 /// The part of the file for `meshlog serve`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServeFile {
     /// The address to listen on. Default: 127.0.0.1:7420.
+    #[schemars(with = "Option<String>")]
     pub(crate) listen: Option<SocketAddr>,
 }
 
 impl File {
+    /// The JSON Schema of the file.
+    pub(crate) fn schema() -> serde_json::Value {
+        reference::schema_of::<Self>()
+    }
+
+    /// The file with these settings, and what each means.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        let values = serde_json::to_value(self).map_err(|error| {
+            Failure::new(Exit::Error, format!("the settings cannot be written: {error}"))
+        })?;
+        Ok(reference::commented_toml(&Self::schema(), &values))
+    }
+
     /// Where the user's file is; none without a home directory.
     pub(crate) fn path() -> Option<PathBuf> {
         Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("meshlog/config.toml"))
@@ -297,6 +312,36 @@ mod tests {
         assert_eq!(file.server.as_deref(), Some("h:1"));
         assert_eq!(file.broker.data_dir.as_deref(), Some(Path::new("/d")));
         assert_eq!(file.serve.listen, Some("127.0.0.1:0".parse().unwrap()));
+    }
+
+    /// `MESHLOG_WRITE_DOCS=1` writes it instead.
+    #[test]
+    fn the_page_about_settings_is_what_the_code_says() {
+        const MARK: &str = "<!-- From here on written by the test of cli/src/settings.rs. -->\n\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (head, tables) = page.split_once(MARK).unwrap();
+        let expected = reference::markdown(&File::schema());
+        if env::var_os("MESHLOG_WRITE_DOCS").is_some() {
+            std::fs::write(&path, format!("{head}{MARK}{expected}")).unwrap();
+            return;
+        }
+        assert_eq!(tables, expected, "run it again with MESHLOG_WRITE_DOCS=1");
+    }
+
+    #[test]
+    fn a_printed_file_is_read_back_as_it_was() {
+        let mut file = File { server: Some("h:1".into()), ..File::default() };
+        file.serve.listen = Some("127.0.0.1:0".parse().unwrap());
+        file.broker = Config::at("/a \"quoted\" directory");
+        file.broker.edge.max_connections = 7;
+        let lab = Context { server: "h:2".into(), application: None };
+        file.context = BTreeMap::from([("the lab".into(), lab)]);
+        for file in [File::default(), file] {
+            let text = file.to_toml().unwrap();
+            assert_eq!(toml::from_str::<File>(&text).unwrap(), file, "{text}");
+            assert!(text.contains("\n# Bytes written and synced together at most."), "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::presence::Present;
 use super::product::ProductHandle;
 use super::view::View;
 use crate::error::Result;
+use crate::schema::Schema;
 use crate::subscription::CursorTable;
 use crate::usage::{self, StoredUsage};
 
@@ -53,6 +54,17 @@ pub(super) fn restore_usage<'a>(
         }
     }
     Ok(())
+}
+
+impl ProductHandle {
+    /// The schema of the values of a version; 0 is the current one.
+    pub(crate) fn value_schema(&self, version: u32) -> Option<Arc<Schema>> {
+        let version = match version {
+            0 => self.current(),
+            number => self.version(number).ok()?,
+        };
+        Some(Arc::clone(&version.value))
+    }
 }
 
 impl Mutation<'_> {

@@ -130,13 +130,17 @@ pub(super) fn served(view: &RwLock<View>, handle: &ProductHandle) -> Result<v1::
 /// As [`served`], with what only the answer about one product has: provenance, use, and the tags
 /// that apply to its fields.
 pub(super) fn served_whole(view: &RwLock<View>, handle: &ProductHandle) -> Result<v1::Product> {
-    let mut product = served(view, handle)?;
-    product.provenance =
-        handle.stored()?.product.map(|product| product.provenance).unwrap_or_default();
+    let schema = &handle.current().value;
+    let mut product = handle.stored()?.product.unwrap_or_default();
+    product.schema_version = handle.current().number;
+    references::by_name(&view.read(), &mut product);
+    let provenance = std::mem::take(&mut product.provenance);
+    finish(view, &mut product, schema)?;
+    product.provenance = provenance;
     product.r#use = Some(handle.usage.message());
     let domain = domain_tags(view, &product.name);
+    // Reading the schema is not free, and most products have no tags.
     if !(domain.is_empty() && product.tags.is_empty()) {
-        let schema = &handle.current().value;
         let fields = schema.fields().map_err(|malformed| malformed.in_field("value_schema"))?;
         let paths = fields.into_iter().map(|field| field.path);
         let of_fields = inheritance::of_fields(&domain, &product.tags, paths);

@@ -35,6 +35,7 @@ mod mutation;
 mod name;
 mod notice;
 mod page;
+mod places;
 mod presence;
 mod product;
 mod products;
@@ -50,12 +51,13 @@ mod tag;
 mod tag_key;
 mod team;
 mod transfer;
-mod unbuilt;
 mod view;
 mod watch;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use places::places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -195,11 +197,6 @@ impl Catalogue {
                 Err(malformed) => Err(malformed.in_field(field)),
             },
         }
-    }
-
-    /// The product with this id.
-    pub(crate) fn product_of(&self, id: &str) -> Option<Arc<ProductHandle>> {
-        self.inner.view.read().product_of(id).cloned()
     }
 
     /// Is told after every change of the catalogue.

@@ -756,6 +756,31 @@ async fn a_damaged_entry_is_named_and_not_guessed_at() {
     Catalogue::open(&storage).unwrap();
 }
 
+/// As it was before there was an audit log.
+#[tokio::test]
+async fn a_catalogue_of_an_earlier_version_gets_an_audit_log_and_stays_as_it_was() {
+    let (storage, catalogue) = catalogue();
+    let before = created(&catalogue, create("ops.flights")).await;
+    let log = catalogue.resolve("meshlog.audit", "").unwrap();
+    let schema = log.current().value.digest().to_string();
+    let gone = [Key::Product(&log.id), Key::Schema(&schema)];
+    let mut controls = vec![meshlog_storage::Control::DeleteStream(log.streams[0])];
+    controls.extend(
+        gone.map(|key| meshlog_storage::Control::SetState { key: key.bytes(), value: None }),
+    );
+    storage.append_and_wait(meshlog_storage::Entry { controls, ..Default::default() }).unwrap();
+
+    let catalogue = Catalogue::open(&storage).unwrap();
+    assert_eq!(get(&catalogue, "ops.flights"), before);
+    let new = catalogue.resolve("meshlog.audit", "").unwrap();
+    assert_ne!((&new.id, &new.streams), (&log.id, &log.streams));
+    assert_eq!(storage.bounds(new.streams[0]).unwrap().durable_end, meshlog_storage::Offset(0));
+    delete(&catalogue, "ops.flights").await;
+    assert_eq!(storage.bounds(new.streams[0]).unwrap().durable_end, meshlog_storage::Offset(1));
+    let created = created(&catalogue, create("ops.flights")).await;
+    assert!(catalogue.resolve("ops.flights", &created.id).unwrap().number > 1);
+}
+
 #[test]
 fn the_format_is_the_same_for_ever() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -777,6 +802,44 @@ fn the_format_is_the_same_for_ever() {
     let version_hex =
         format!("080110071a20{}2220{}2a040801100232026d65", "01".repeat(32), "02".repeat(32));
     assert_eq!(hex(&version.encode_to_vec()), version_hex);
+    let tag_key = v1::TagKey {
+        name: "k".to_owned(),
+        owner: "t".to_owned(),
+        value_type: v1::TagValueType::Enum.into(),
+        allowed_values: vec!["a".to_owned()],
+        etag: "2".to_owned(),
+        updated_by: "me".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(hex(&tag_key.encode_to_vec()), "0a016b1a017420022a016132013252026d65");
+    let domain = v1::Domain {
+        name: "d".to_owned(),
+        tags: vec![Tag { key: "k".to_owned(), value: Some("a".to_owned()), ..Default::default() }],
+        updated_by: "me".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(hex(&domain.encode_to_vec()), "0a01643a060a016b1201614a026d65");
+    let late = v1::Product {
+        inputs: vec!["i".to_owned()],
+        successor: "s".to_owned(),
+        provenance: vec![v1::Provenance {
+            path: "owner".to_owned(),
+            kind: v1::ProvenanceKind::Inferred.into(),
+            principal: "me".to_owned(),
+            time: None,
+        }],
+        aliases: vec!["a.old".to_owned()],
+        deprecation_reason: "r".to_owned(),
+        pending_transfer: Some(v1::PendingTransfer {
+            new_owner: "t".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(
+        hex(&late.encode_to_vec()),
+        "920101699a010173b2010d0a056f776e657210021a026d65e20105612e6f6c64f2010172fa01030a0174"
+    );
     let product = StoredProduct {
         product: Some(v1::Product { name: "a.b".to_owned(), ..Default::default() }),
         number: 5,

@@ -360,7 +360,7 @@ fn skip(batch: &StoredBatch, from: Offset) -> u32 {
 }
 
 /// The partitions asked for, rising, each once; all if none is named.
-pub(super) fn partitions_of(product: &ProductHandle, asked: &[u32]) -> Result<Vec<u32>> {
+pub(crate) fn partitions_of(product: &ProductHandle, asked: &[u32]) -> Result<Vec<u32>> {
     let count = product.streams.len() as u32;
     if let Some(unknown) = asked.iter().find(|partition| **partition >= count) {
         return Err(unknown_partition(product, *unknown));
@@ -406,7 +406,7 @@ fn check_positions(
 }
 
 /// The first offset appended at or after a time, or the durable end.
-pub(super) async fn offset_at_time(
+pub(crate) async fn offset_at_time(
     broker: &Broker,
     product: &ProductHandle,
     partition: u32,
@@ -422,7 +422,7 @@ pub(super) async fn offset_at_time(
     result.map_err(|error| explain(product, partition, None, &error))
 }
 
-fn no_answer() -> StorageError {
+pub(crate) fn no_answer() -> StorageError {
     StorageError::new(ErrorKind::Closed, "storage closed while it was reading; connect again")
 }
 
@@ -458,7 +458,7 @@ pub(crate) fn out_of_range(
 }
 
 /// What storage says, in the words of the product.
-pub(super) fn explain(
+pub(crate) fn explain(
     product: &ProductHandle,
     partition: u32,
     at: Option<Offset>,

@@ -112,7 +112,7 @@ impl Notices {
         }
         self.changes.mark_unchanged();
         let catalogue = self.broker.catalogue();
-        let Some(product) = catalogue.product_of(&self.product_id) else { return Vec::new() };
+        let Some(product) = catalogue.find(&self.product_id) else { return Vec::new() };
         let notices = catalogue.notices(&product, &self.asked);
         if notices == self.told {
             return Vec::new();

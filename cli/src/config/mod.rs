@@ -26,6 +26,10 @@ pub(crate) enum ConfigCommand {
     #[command(before_help = "Example:
   $EDITOR \"$(meshlog config path)\"")]
     Path,
+    /// Print the JSON Schema of the configuration file, for editors
+    #[command(before_help = "Example:
+  meshlog config schema > meshlog.schema.json")]
+    Schema,
     /// Brokers by name
     #[command(
         subcommand,
@@ -53,6 +57,10 @@ impl ConfigCommand {
             Self::Path => {
                 let path = File::path().ok_or_else(no_home)?;
                 out.line(path.display())
+            }
+            Self::Schema => {
+                let schema = serde_json::to_string_pretty(&File::schema()).unwrap_or_default();
+                out.line(schema)
             }
             Self::Context(command) => command.run(out),
         }

@@ -5,9 +5,11 @@
 
 mod answers;
 mod bad_input;
+mod catalogue;
 mod completion;
 mod consume;
 mod contexts;
+mod cursors;
 mod documents;
 mod flights;
 mod harness;
@@ -17,4 +19,6 @@ mod quickstart;
 mod round_trip;
 mod serve;
 mod settings;
+mod snapshots;
 mod terminal;
+mod verify;

@@ -2,14 +2,21 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use crate::harness::{command, run};
 
-/// The commands that the help of this one lists, and all below them.
-fn commands(home: &std::path::Path, path: &[String], found: &mut BTreeSet<String>) {
-    found.insert([&["meshlog".to_owned()], path].concat().join("-"));
+/// The words of every command that help knows, from the top; the first are none.
+pub fn commands_of_the_help(home: &Path) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    collect(home, &[], &mut found);
+    found
+}
+
+fn collect(home: &Path, path: &[String], found: &mut BTreeSet<Vec<String>>) {
+    found.insert(path.to_owned());
     let mut help = command(home);
     help.args(path).arg("--help");
     let help = run(help, "").ok();
@@ -17,10 +24,9 @@ fn commands(home: &std::path::Path, path: &[String], found: &mut BTreeSet<String
     for line in listed.take_while(|line| !line.is_empty()) {
         let name = line.split_whitespace().next().unwrap();
         // A long explanation goes on in the next line.
-        if line.starts_with("   ") || name == "help" {
-            continue;
+        if !line.starts_with("   ") && name != "help" {
+            collect(home, &[path, &[name.to_owned()]].concat(), found);
         }
-        commands(home, &[path, &[name.to_owned()]].concat(), found);
     }
 }
 
@@ -31,8 +37,10 @@ fn every_command_has_a_page_that_the_formatter_takes() {
     let mut man = command(home.path());
     man.arg("man").arg(&directory);
     let said = run(man, "").fails(0, &["pages written"]);
-    let mut wanted = BTreeSet::new();
-    commands(home.path(), &[], &mut wanted);
+    let wanted: BTreeSet<String> = commands_of_the_help(home.path())
+        .into_iter()
+        .map(|path| [&["meshlog".to_owned()][..], &path].concat().join("-"))
+        .collect();
     let written: BTreeSet<String> = std::fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -96,11 +96,16 @@ async fn a_full_disk_refuses_appends_until_it_is_freed() {
         broker.create(product("ops.flights")).await;
         let client = broker.client().await;
         broker.disk().fill();
-        let append = async || {
-            let builder = client.producer("ops.flights");
-            let producer = builder.delivery_timeout(Duration::from_millis(100)).build().unwrap();
-            producer.send(Record::new(vec![b'x'; 100_000])).await
+        let records = vec![proto::Record {
+            value: Some(vec![b'x'; 100_000].into()),
+            ..proto::Record::default()
+        }];
+        let request = server_v1::AppendRequest {
+            product: "ops.flights".to_owned(),
+            batch: vec![proto::RecordBatch { records }.encode_to_vec().into()],
+            ..server_v1::AppendRequest::default()
         };
+        let append = async || broker.broker().append(&Caller::default(), request.clone()).await;
         let mut appended = 0;
         let refused = loop {
             match append().await {
@@ -109,12 +114,16 @@ async fn a_full_disk_refuses_appends_until_it_is_freed() {
             }
             assert!(appended < 20, "2 MB went onto a full disk");
         };
-        assert!(refused.message().contains("DISK_FULL"), "{refused}");
-        assert_eq!(refused.applied(), Applied::No);
+        assert_eq!(refused.reason(), Reason::DiskFull, "{refused}");
+        assert_eq!(refused.applied(), meshlog_broker::Applied::No);
         assert_eq!(broker.values("ops.flights").await.len(), appended, "reads go on");
         append().await.unwrap_err();
+
+        // A client's producer waits for the space.
+        let producer = client.producer("ops.flights").build().unwrap();
+        let delivery = producer.enqueue(&Record::new(vec![b'x'; 100_000])).await.unwrap();
         broker.disk().free();
-        eventually("appends are accepted again", async || append().await.ok()).await;
+        assert_eq!(delivery.await.unwrap().offset, appended as u64);
     }
 }
 

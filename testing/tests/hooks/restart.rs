@@ -81,7 +81,8 @@ async fn a_reset_makes_it_as_new_at_the_same_address() {
         let ahead = broker.clock().now().duration_since(std::time::SystemTime::now());
         assert!(ahead.unwrap_or_default() < Duration::from_secs(1));
         let client = broker.client().await;
-        assert_eq!(client.catalog().list_products("").await.unwrap(), []);
+        let gone = client.catalog().get_product("ops.flights").await.unwrap_err();
+        assert_eq!(gone.reason(), "PRODUCT_NOT_FOUND");
         assert_ne!(broker.create(product("ops.flights")).await.id, before.id);
         let producer = client.producer("ops.flights").build().unwrap();
         assert_eq!(producer.send(record(2)).await.unwrap().offset, 0);

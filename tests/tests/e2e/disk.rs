@@ -74,3 +74,32 @@ async fn a_full_disk_refuses_appends_until_there_is_room_again() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
+
+/// A change of the catalogue has a batch, its audit record, and is control work all the same.
+#[tokio::test]
+async fn a_product_can_be_retired_and_deleted_while_the_disk_is_full() {
+    let disk = Arc::new(SimulatedDisk::new(48 << 20));
+    let broker = broker_on(&disk).await;
+    broker.create(product("ops.a")).await;
+    let mut records = broker.records();
+    let refused = loop {
+        if let Err(status) = records.append(append("ops.a").value(vec![7; 1_000_000])).await {
+            break failure(&status);
+        }
+    };
+    assert_eq!(refused.reason, "DISK_FULL");
+    let request = meshlog_proto::v1::DeprecateProductRequest {
+        name: "ops.a".to_owned(),
+        reason: "full".to_owned(),
+        ..Default::default()
+    };
+    broker.catalog().deprecate_product(request).await.unwrap();
+    let request = meshlog_proto::v1::DeleteProductRequest {
+        name: "ops.a".to_owned(),
+        force: true,
+        ..Default::default()
+    };
+    broker.catalog().delete_product(request).await.unwrap();
+    let found = records.read(read("meshlog.audit")).await.unwrap().into_inner();
+    assert_eq!(values(&found.batches).len(), 3);
+}

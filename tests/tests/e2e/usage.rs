@@ -41,6 +41,12 @@ fn stored(disk: &SimulatedDisk, name: &str) -> Option<v1::ProductUse> {
     (found.records_appended > 0).then_some(found)
 }
 
+/// The journal's threads do not follow the paused clock.
+#[expect(clippy::disallowed_methods, reason = "there is nothing to wait for: nothing may happen")]
+fn let_threads_work(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
 #[tokio::test]
 async fn appends_reads_and_subscriptions_are_counted_for_whoever_makes_them() {
     let broker = TestBroker::start().await;
@@ -132,18 +138,17 @@ async fn counts_are_written_a_minute_after_they_changed_and_not_again_without_a_
     assert_eq!(stored(&disk, "ops.a"), None, "a crash may lose a minute of counts");
     for attempt in 0.. {
         tokio::time::sleep(Duration::from_secs(11)).await;
-        // The journal's threads do not follow the paused clock.
-        std::thread::sleep(Duration::from_millis(10));
+        let_threads_work(10);
         if let Some(counts) = stored(&disk, "ops.a") {
             assert_eq!(counts.records_appended, 2);
             break;
         }
         assert!(attempt < 100, "written after a minute");
     }
-    std::thread::sleep(Duration::from_millis(300));
+    let_threads_work(300);
     let calls = disk.calls();
     tokio::time::sleep(Duration::from_secs(600)).await;
-    std::thread::sleep(Duration::from_millis(100));
+    let_threads_work(100);
     assert_eq!(disk.calls(), calls, "nothing changed, nothing is written");
     broker.close().await.unwrap();
 }

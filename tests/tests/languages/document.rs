@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::broker::Broker;
 use crate::files::root;
-use crate::process::{Limit, run, shell};
+use crate::process::{Limit, Running, run, shell};
 use crate::scenarios::Scenario;
 use crate::workshop::Workshop;
 
@@ -79,32 +79,50 @@ impl Page {
         }
     }
 
-    /// Runs what comes after `meshlog serve`, against a broker. A block of text is what the commands before it print;
-    /// a command that goes on is ended when it has printed that.
+    /// Runs what comes after `meshlog serve`, against a broker. A block of text is what the commands before it print.
+    /// The last one goes on; it must do so also after the broker was restarted.
     pub(crate) fn follow(&self, workshop: &Workshop, folder: &Path) -> Result<(), String> {
-        let broker = Broker::start(workshop)?;
-        let served = self.blocks.iter().skip_while(|block| block.text != SERVE).skip(1);
-        let following = served.clone().skip(1).map(Some).chain([None]);
-        let mut shown = 0;
-        for (block, next) in served.zip(following).filter(|(block, _)| block.language == "sh") {
-            let expected =
-                next.filter(|next| next.language == "text").map(|next| next.text.as_str());
-            shown += usize::from(expected.is_some());
+        let mut broker = Broker::start(workshop)?;
+        let served: Vec<_> =
+            self.blocks.iter().skip_while(|block| block.text != SERVE).skip(1).collect();
+        let command = |block: &Block, broker: &Broker| {
             let mut command = shell(&block.text, folder, &workshop.path());
             command.env("MESHLOG_SERVER", broker.address());
-            let output = run(command, Limit::Running, expected)?;
-            if expected.is_some_and(|expected| !output.contains(expected)) {
-                return Err(format!(
-                    "{} says that\n{}prints\n{}but it printed\n{output}",
-                    self.path.display(),
-                    block.text,
-                    expected.unwrap_or_default()
-                ));
-            }
+            command
+        };
+        let shown: Vec<_> = served
+            .windows(2)
+            .filter(|pair| (pair[0].language.as_str(), pair[1].language.as_str()) == ("sh", "text"))
+            .map(|pair| (pair[0], &*pair[1].text))
+            .collect();
+        let [(produce, produced), (consume, consumed)] = shown[..] else {
+            return Err(format!("{} should show the output of two commands", self.path.display()));
+        };
+        let mut producing = Running::start(command(produce, &broker))?;
+        producing.wait(Limit::Running, Some(produced))?;
+        producing.wait(Limit::Running, None)?;
+        let mut consuming = Running::start(command(consume, &broker))?;
+        consuming.wait(Limit::Running, Some(consumed))?;
+        if !consuming.is_running() {
+            return Err(format!(
+                "{}: {:?} should go on until Ctrl-C",
+                self.path.display(),
+                consume.text
+            ));
         }
-        match shown {
-            2.. => Ok(()),
-            _ => Err(format!("{} shows the output of {shown} commands", self.path.display())),
+        broker.restart(workshop)?;
+        run(command(produce, &broker), Limit::Running)?;
+        // Each line begins with its offset: the second three follow the first without a gap and without a repetition.
+        let again = consumed.replace("0 ", "3 ").replace("1 ", "4 ").replace("2 ", "5 ");
+        consuming.wait(Limit::Running, Some(&again))?;
+        let printed = consuming.printed();
+        match printed == format!("{consumed}{again}") {
+            true => Ok(()),
+            false => Err(format!(
+                "{}: over a restart {:?} printed\n{printed}",
+                self.path.display(),
+                consume.text
+            )),
         }
     }
 }

@@ -43,6 +43,23 @@ pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) -> Result<(), St
     Ok(())
 }
 
+/// Removes what an earlier copy brought and what was generated from it; installed packages stay.
+pub(crate) fn clear(folder: &Path) -> Result<(), String> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let mut files = Vec::new();
+    walk(folder, &mut |file| files.push(file.to_owned()))?;
+    let failed = |error| format!("{} cannot be cleared: {error}", folder.display());
+    files.iter().try_for_each(fs::remove_file).map_err(failed)?;
+    for generated in ["dist", "gen", "meshlog"].map(|name| folder.join(name)) {
+        if generated.exists() {
+            fs::remove_dir_all(&generated).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies a folder into another, over what is there.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let mut files = Vec::new();

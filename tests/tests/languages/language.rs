@@ -18,9 +18,9 @@ pub(crate) struct Language {
     toolchain: &'static [&'static [&'static str]],
     /// How to get them.
     advice: &'static str,
-    /// The program of the scenarios in `tests/languages`, and its place in the copy of the example, whose packages
-    /// and stubs it shares.
-    program: (&'static str, &'static str),
+    /// Where the program of the scenarios, `tests/languages/<name>`, lies in the copy of the example, whose packages and
+    /// stubs it shares; empty for beside it.
+    place: &'static str,
     /// Builds it, after the page's own commands; empty if that is not needed.
     build: &'static str,
     /// Runs it; the arguments follow.
@@ -34,7 +34,7 @@ pub(crate) const LANGUAGES: &[Language] = &[
         name: "python",
         toolchain: &[&["python3", "-m", "venv", "--help"]],
         advice: "install Python 3.10 or newer with its venv module",
-        program: ("conformance.py", "conformance.py"),
+        place: "",
         build: "",
         run: ".venv/bin/python conformance.py",
         needs_protoc: false,
@@ -43,7 +43,7 @@ pub(crate) const LANGUAGES: &[Language] = &[
         name: "go",
         toolchain: &[&["go", "version"]],
         advice: "install Go 1.26 or newer (https://go.dev/dl)",
-        program: ("conformance.go", "conformance/main.go"),
+        place: "conformance",
         build: "go build -o bin/ ./conformance",
         run: "bin/conformance",
         needs_protoc: true,
@@ -52,7 +52,7 @@ pub(crate) const LANGUAGES: &[Language] = &[
         name: "typescript",
         toolchain: &[&["node", "--version"], &["npm", "--version"]],
         advice: "install Node.js 20 or newer with npm (https://nodejs.org)",
-        program: ("conformance.ts", "conformance.ts"),
+        place: "",
         build: "npx tsc",
         run: "node dist/conformance.js",
         needs_protoc: false,
@@ -61,9 +61,9 @@ pub(crate) const LANGUAGES: &[Language] = &[
         name: "java",
         toolchain: &[&["javac", "-version"], &["mvn", "--version"]],
         advice: "install a JDK 17 or newer and Maven 3.8 or newer",
-        program: ("Conformance.java", "Conformance.java"),
+        place: "",
         build: "mvn -B -q dependency:build-classpath -Dmdep.outputFile=target/classpath \
-                && javac -d target/conformance -cp target/classes:$(cat target/classpath) Conformance.java",
+                && javac -d target/conformance -cp target/classes:$(cat target/classpath) Conformance.java Support.java",
         run: "java -cp target/conformance:target/classes:$(cat target/classpath) Conformance",
         needs_protoc: false,
     },
@@ -83,7 +83,7 @@ impl Language {
                 )));
             }
         }
-        let bench = workshop.bench(self.name, self.program)?;
+        let bench = workshop.bench(self.name, self.place)?;
         if bench.is_ready() {
             return Ok(());
         }
@@ -93,8 +93,7 @@ impl Language {
             false => workshop.path(),
         };
         for commands in page.commands_before_serving().chain([self.build.to_owned()]) {
-            run(shell(&commands, &bench.folder, &path), Limit::Installing, None)
-                .map_err(Cell::Failed)?;
+            run(shell(&commands, &bench.folder, &path), Limit::Installing).map_err(Cell::Failed)?;
         }
         bench.mark_ready().map_err(Cell::Failed)
     }
@@ -111,7 +110,7 @@ impl Language {
             ];
             let command = format!("{} {}", self.run, arguments.join(" "));
             let folder = workshop.folder_of(self.name);
-            run(shell(&command, &folder, &workshop.path()), Limit::Running, None)
+            run(shell(&command, &folder, &workshop.path()), Limit::Running)
         })();
         let (printed, ended) = match output {
             Ok(printed) => (printed, "it ended without a line for this scenario".to_owned()),

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,52 +40,115 @@ pub(crate) fn shell(commands: &str, folder: &Path, path: &str) -> Command {
     shell
 }
 
-/// Runs a command and answers its standard output, without colours. With `until`, a command that goes on is ended as
-/// soon as it has printed that.
-pub(crate) fn run(
-    mut command: Command,
-    limit: Limit,
-    until: Option<&str>,
-) -> Result<String, String> {
-    let shown = format!("{:?}", command.get_args().last().unwrap_or_default());
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that what it starts ends with it.
-        .process_group(0)
-        .spawn();
-    let mut child = child.map_err(|error| format!("{shown} cannot be run: {error}"))?;
-    let stdout = Captured::from(child.stdout.take());
-    let stderr = Captured::from(child.stderr.take());
-    let deadline = Instant::now() + limit.duration();
-    let ended = loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => break Ok(()),
-            Ok(Some(status)) => break Err(format!("ended with {status}")),
-            Ok(None) if until.is_some_and(|until| stdout.text().contains(until)) => break Ok(()),
-            Ok(None) if Instant::now() > deadline => {
-                break Err(format!("did not end within {:?}", limit.duration()));
-            }
-            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
-            Err(error) => break Err(error.to_string()),
-        }
-    };
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // Nothing is left of it if it ended by itself.
-        let _ = kill_process_group(group, Signal::KILL);
+/// Runs a command to its end and answers its standard output, without colours.
+pub(crate) fn run(command: Command, limit: Limit) -> Result<String, String> {
+    let mut running = Running::start(command)?;
+    running.wait(limit, None)?;
+    Ok(running.stdout.text())
+}
+
+/// A command that was started, and is ended when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    shown: String,
+    stdout: Captured,
+    stderr: Captured,
+    /// Its id is no longer its own after it was waited for.
+    has_ended: bool,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Result<Self, String> {
+        let shown = format!("{:?}", command.get_args().last().unwrap_or_default());
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that what it starts ends with it.
+            .process_group(0)
+            .spawn();
+        let mut child = child.map_err(|error| format!("{shown} cannot be run: {error}"))?;
+        let stdout = Captured::from(child.stdout.take());
+        let stderr = Captured::from(child.stderr.take());
+        Ok(Self { child, shown, stdout, stderr, has_ended: false })
     }
-    let _ = child.wait();
-    let (stdout, stderr) = (stdout.finish(), stderr.finish());
-    ended
-        .map_err(|why| format!("{shown} {why}\n{stdout}{}", beginning_and_end(&stderr)))
-        .map(|()| stdout)
+
+    /// Waits for its good end or, if that is sooner, until its standard output holds `until`.
+    pub(crate) fn wait(&mut self, limit: Limit, until: Option<&str>) -> Result<(), String> {
+        let deadline = Instant::now() + limit.duration();
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    self.has_ended = true;
+                    self.stdout.finish();
+                    self.stderr.finish();
+                    return match (status.success(), until) {
+                        (false, _) => Err(self.failure(&format!("ended with {status}"))),
+                        (true, Some(until)) if !self.stdout.text().contains(until) => {
+                            Err(self.failure(&format!("should have printed\n{until}but printed")))
+                        }
+                        (true, _) => Ok(()),
+                    };
+                }
+                Ok(None) if until.is_some_and(|until| self.stdout.text().contains(until)) => {
+                    return Ok(());
+                }
+                Ok(None) if Instant::now() > deadline => {
+                    let what = until.map_or("end".to_owned(), |until| format!("print\n{until}"));
+                    return Err(
+                        self.failure(&format!("did not, within {:?}, {what}", limit.duration()))
+                    );
+                }
+                Ok(None) => pause(),
+                Err(error) => return Err(self.failure(&error.to_string())),
+            }
+        }
+    }
+
+    /// Its standard output so far.
+    pub(crate) fn printed(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Whether it goes on.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.has_ended
+    }
+
+    fn failure(&self, why: &str) -> String {
+        format!(
+            "{} {why}\n{}{}",
+            self.shown,
+            self.stdout.text(),
+            beginning_and_end(&self.stderr.text())
+        )
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended
+            && let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The end of another process can only be asked for again and again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no condition to wait on; the wait has a limit"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 /// What a pipe has brought so far.
 struct Captured {
     bytes: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Captured {
@@ -101,7 +164,7 @@ impl Captured {
                 }
             }
         });
-        Self { bytes, reader }
+        Self { bytes, reader: Some(reader) }
     }
 
     fn text(&self) -> String {
@@ -109,12 +172,11 @@ impl Captured {
         without_colours(&String::from_utf8_lossy(&bytes))
     }
 
-    fn finish(self) -> String {
-        let bytes = Arc::clone(&self.bytes);
-        // It ends with the last process that holds the pipe.
-        let _ = self.reader.join();
-        let bytes = bytes.lock().map(|bytes| bytes.clone()).unwrap_or_default();
-        without_colours(&String::from_utf8_lossy(&bytes))
+    /// Waits for the rest, which ends with the last process that holds the pipe.
+    fn finish(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
     }
 }
 

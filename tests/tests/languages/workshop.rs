@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::files::{copy, copy_file, root, walk};
+use crate::files::{clear, copy, root, walk};
 use crate::process::{Limit, run, shell};
 use crate::report::Cell;
 use crate::scenarios;
@@ -44,6 +44,11 @@ impl Workshop {
 
     pub(crate) fn binary(&self) -> &Path {
         &self.binary
+    }
+
+    /// The `.proto` files.
+    pub(crate) fn contract(&self) -> PathBuf {
+        self.folder.join("proto/meshlog")
     }
 
     pub(crate) fn scenarios(&self) -> PathBuf {
@@ -80,7 +85,7 @@ impl Workshop {
             let make = || {
                 fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
                 let install = format!("python3 -m venv . && bin/pip install -q {GRPCIO_TOOLS}");
-                run(shell(&install, &folder, &self.path()), Limit::Installing, None)?;
+                run(shell(&install, &folder, &self.path()), Limit::Installing)?;
                 let python = folder.join("bin/python");
                 let script =
                     format!("#!/bin/sh\nexec {} -m grpc_tools.protoc \"$@\"\n", python.display());
@@ -98,16 +103,28 @@ impl Workshop {
         if self.is_required { Cell::Failed(why) } else { Cell::Skipped(why) }
     }
 
-    /// Copies the example of a language and its program of the scenarios.
-    pub(crate) fn bench(&self, language: &str, program: (&str, &str)) -> Result<Bench, Cell> {
+    /// Copies the example of a language and, to this place in it, its program of the scenarios.
+    pub(crate) fn bench(&self, language: &str, place: &str) -> Result<Bench, Cell> {
         let folder = self.folder_of(language);
         let example = root().join("examples").join(language);
-        let program_here = root().join("tests/languages").join(program.0);
+        let program = root().join("tests/languages").join(language);
         let page = root().join("docs/clients").join(format!("{language}.md"));
-        let sources = [example.clone(), program_here.clone(), page, self.folder.join("proto")];
+        let sources = [
+            example.clone(),
+            program.clone(),
+            page,
+            self.folder.join("proto/meshlog"),
+            self.folder.join("proto/google"),
+        ];
         let bench = self.bench_of(language, folder, &sources)?;
-        copy(&example, &bench.folder).map_err(Cell::Failed)?;
-        copy_file(&program_here, &bench.folder.join(program.1)).map_err(Cell::Failed)?;
+        if !bench.is_ready() {
+            let refill = || {
+                clear(&bench.folder)?;
+                copy(&example, &bench.folder)?;
+                copy(&program, &bench.folder.join(place))
+            };
+            refill().map_err(Cell::Failed)?;
+        }
         Ok(bench)
     }
 
@@ -126,7 +143,12 @@ impl Workshop {
             )));
         }
         let fingerprint = fingerprint(sources).map_err(Cell::Failed)?;
-        Ok(Bench { folder, stamp, fingerprint })
+        let bench = Bench { folder, stamp, fingerprint };
+        if !bench.is_ready() && bench.stamp.exists() {
+            // What is there is taken apart now, and must not pass for ready if this does not end well.
+            bench.stamp_with("not ready").map_err(Cell::Failed)?;
+        }
+        Ok(bench)
     }
 }
 
@@ -145,9 +167,13 @@ impl Bench {
     }
 
     pub(crate) fn mark_ready(&self) -> Result<(), String> {
+        self.stamp_with(&self.fingerprint)
+    }
+
+    fn stamp_with(&self, text: &str) -> Result<(), String> {
         let folder = self.stamp.parent().unwrap_or(&self.stamp);
         fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&self.stamp, &self.fingerprint))
+            .and_then(|()| fs::write(&self.stamp, text))
             .map_err(|error| format!("{}: {error}", self.stamp.display()))
     }
 }
@@ -177,11 +203,13 @@ fn binary() -> Result<PathBuf, String> {
     // target/<profile>/deps/languages-<hash>
     let profile =
         this.parent().and_then(Path::parent).ok_or("this test is not below a target folder")?;
-    let mut build = format!("{} build --workspace --bin meshlog --quiet", env!("CARGO"));
+    // Whoever runs all tests has it already: built with these targets, it is the one that the tests of `cli` use, while
+    // `cargo build` would build it once more with fewer features of its dependencies.
+    let mut build = format!("{} test --workspace --test cli --no-run --quiet", env!("CARGO"));
     if profile.ends_with("release") {
         build.push_str(" --release");
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    run(shell(&build, root(), &path), Limit::Installing, None)?;
+    run(shell(&build, root(), &path), Limit::Installing)?;
     Ok(profile.join("meshlog"))
 }
