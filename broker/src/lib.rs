@@ -17,6 +17,7 @@ mod search;
 mod subscription;
 mod time;
 mod usage;
+pub mod verify;
 
 pub use broker::Broker;
 pub use caller::Caller;

@@ -19,6 +19,7 @@ mod confirm;
 mod consume;
 mod csv_input;
 mod cursor;
+mod doctor;
 mod domain;
 mod envelope;
 mod exit;
@@ -38,6 +39,7 @@ mod server;
 mod settings;
 mod tag;
 mod team;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
@@ -179,6 +181,10 @@ enum Command {
   meshlog config context add lab --server 127.0.0.1:7421 --use"
     )]
     Config(config::ConfigCommand),
+    /// Read every byte of a data directory and say what is damaged, and where
+    Verify(verify::Verify),
+    /// Look whether this machine is a good place for a broker
+    Doctor(doctor::Doctor),
     /// Print what makes a shell complete commands and names
     #[command(before_help = "Examples:
   source <(meshlog completion bash)            in ~/.bashrc
@@ -246,6 +252,8 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Tag(command) => command.run(out).await,
             Command::Server(command) => command.run(out).await,
             Command::Config(command) => command.run(out),
+            Command::Verify(args) => args.run(out),
+            Command::Doctor(args) => args.run(out).await,
             Command::Completion(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }

@@ -258,6 +258,7 @@ const NEXT: &[&str] = &[
     "meshlog search flight delays",
     "meshlog search tag:unit=minutes",
     "meshlog product show ops.flights",
+    "meshlog product sample ops.flights --max 3 --profile",
     "meshlog consume ops.flights --last 3 -o table",
     "meshlog consume ops.flights --key N14228 --max 2",
     "meshlog product create sandbox.notes",

@@ -39,4 +39,6 @@ pub use options::{BatchCodec, Components, NoObserver, Observer, Options};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use storage::{Health, Stats, Storage};
-pub use verify::{CheckedFile, FileKind, Problem, VerifyProgress, VerifyReport, verify};
+pub use verify::{
+    CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,
+};

@@ -35,6 +35,7 @@ mod mutation;
 mod name;
 mod notice;
 mod page;
+mod places;
 mod presence;
 mod product;
 mod products;
@@ -55,6 +56,8 @@ mod watch;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use places::places;
 
 use std::fmt;
 use std::sync::Arc;

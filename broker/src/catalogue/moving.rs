@@ -62,8 +62,8 @@ impl Catalogue {
             return Err(Error::new(
                 Reason::LimitReached,
                 format!(
-                    "`{}` has {MAX_ALIASES} earlier names, the most there can be; give one up \
-                     first: take it out of `aliases` with an update",
+                    "`{0}` has {MAX_ALIASES} earlier names, the most there can be; give one up \
+                     first: `meshlog product update {0} --remove-alias NAME`",
                     change.before.name
                 ),
             )
@@ -84,7 +84,8 @@ pub(super) fn check_free(view: &View, name: &str, own: &str) -> Result<()> {
         }
         false => format!(
             "`{name}` is an earlier name of the product `{0}` and still leads there; choose \
-             another name, or give the alias up first by taking it out of the aliases of `{0}`",
+             another name, or give the alias up first: \
+             `meshlog product update {0} --remove-alias {name}`",
             taken.name
         ),
     };

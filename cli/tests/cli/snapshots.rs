@@ -104,6 +104,8 @@ fn every_noun_in_every_format() {
         &["product", "list", "--domain", "fleet"][..],
         &["product", "show", "fleet.planes"],
         &["product", "show", "fleet.planes", "--provenance"],
+        &["product", "sample", "fleet.planes", "--max", "2"],
+        &["product", "sample", "fleet.planes", "--max", "1", "--profile"],
         &["domain", "list"],
         &["domain", "show", "fleet"],
         &["team", "list"],
@@ -119,6 +121,10 @@ fn every_noun_in_every_format() {
         let text = in_every_format(args, |args| broker.run(args));
         matches(&args.join("_").replace("--", ""), &redacted(&text, &broker));
     }
+    // Last, because whoever reads is seen in the others.
+    broker.run(&["consume", "fleet.planes", "--as", "night-run", "--max", "2"]).ok();
+    let text = in_every_format(&["cursor", "list"], |args| broker.run(args));
+    matches("cursor_list", &redacted(&text, &broker));
 }
 
 #[test]

@@ -162,21 +162,27 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
     let path = directory.join(FORMAT_FILE);
     let disk = parts.disk.as_ref();
     if !names.iter().any(|name| name == FORMAT_FILE) {
-        let foreign = names.iter().find(|name| !name.ends_with(".unfinished") && *name != RESERVE);
-        if let Some(name) = foreign {
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!(
-                    "{} holds {name} but no {FORMAT_FILE}: it is not a data directory of \
-                     Meshlog; give an empty or a new directory",
-                    directory.display()
-                ),
-            ));
-        }
+        refuse_foreign(directory, names)?;
         let text = DirectoryFormat::CURRENT.encode();
         return checkpoint::write_whole(disk, directory, &path, text.as_bytes());
     }
     read_format(disk, directory)
+}
+
+/// Refuses a directory without a format file that holds anything all the same.
+pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
+    let foreign = names.iter().find(|name| !name.ends_with(".unfinished") && *name != RESERVE);
+    match foreign {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "{} holds {name} but no {FORMAT_FILE}: it is not a data directory of Meshlog; \
+                 give an empty or a new directory",
+                directory.display()
+            ),
+        )),
+    }
 }
 
 /// Refuses what this version cannot read.

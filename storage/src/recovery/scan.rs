@@ -51,7 +51,8 @@ impl Scanner {
         limit: u64,
     ) -> io::Result<Result<ScannedGroup, Malformed>> {
         let (salt, sequence) = (self.salt, self.sequence);
-        let bytes = self.read(position, GROUP_HEADER_BYTES.min(to_usize(limit - position)))?;
+        let bytes =
+            self.read(position, GROUP_HEADER_BYTES.min(to_usize(limit.saturating_sub(position))))?;
         let header = match GroupHeader::decode(&salt, sequence, bytes) {
             Ok(header) => header,
             Err(why) => return Ok(Err(why)),

@@ -58,6 +58,7 @@ impl LiveFile<'_> {
         let record = self.record;
         let mut checked = CheckedFile::new(&name_of(record), FileKind::Journal, self.slot.size);
         checked.sequence = Some(record.sequence);
+        checked.live_bytes = record.end;
         let check = Check {
             file: self,
             scanner: Scanner::with_window(
@@ -271,6 +272,7 @@ impl Check<'_> {
             Ok(group) if group.header.is_seal => {
                 // Its padding may be torn: a seal counts once its table is whole.
                 let range = seal..seal + u64::from(group.header.length);
+                self.checked.live_bytes = range.end;
                 match Footer::decode(&group.table) {
                     Ok(footer) => self.compare(&footer, range),
                     Err(why) => self.problem(range, false, format!("its footer is {why}")),

@@ -294,3 +294,33 @@ fn name_of(record: &FileRecord) -> String {
 
 /// Where the groups of every file begin.
 const GROUPS_START: u64 = FILE_HEADER_BYTES as u64;
+
+/// Whether a directory can be opened, told without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is nothing in it; opening makes it a data directory.
+    Empty,
+    /// A data directory of this version that nobody has open.
+    Free,
+    /// A data directory of this version that a process has open.
+    Open,
+}
+
+/// Looks at format and lock of a directory, and changes nothing.
+///
+/// # Errors
+///
+/// [`ErrorKind::Format`] if it holds something else or is of another version, [`ErrorKind::Io`].
+pub fn standing(directory: &Path, disk: &dyn Disk) -> Result<Standing> {
+    let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
+    if !names.iter().any(|name| name == FORMAT_FILE) {
+        recovery::refuse_foreign(directory, &names)?;
+        return Ok(Standing::Empty);
+    }
+    recovery::read_format(disk, directory)?;
+    match disk.lock(directory) {
+        Ok(_) => Ok(Standing::Free),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(Standing::Open),
+        Err(error) => Err(io_error("lock", directory, error)),
+    }
+}

@@ -66,6 +66,9 @@ pub struct CheckedFile {
     pub sequence: Option<FileSequence>,
     /// Its length.
     pub bytes: u64,
+    /// How much of it, from its start, means something: the rest of a journal file waits to be
+    /// written, or is left from an earlier life of the slot.
+    pub live_bytes: u64,
     /// Whole groups with live records, markers included.
     pub groups: u64,
     /// Batches in them.
@@ -85,6 +88,7 @@ impl CheckedFile {
             kind,
             sequence: None,
             bytes,
+            live_bytes: if kind == FileKind::FreeSlot { 0 } else { bytes },
             groups: 0,
             batches: 0,
             records: 0,

@@ -77,11 +77,11 @@ async fn a_full_disk_refuses_appends_until_there_is_room_again() {
 
 /// A change of the catalogue has a batch, its audit record, and is control work all the same.
 #[tokio::test]
-async fn a_product_can_be_retired_and_deleted_while_the_disk_is_full() {
-    let disk = Arc::new(SimulatedDisk::new(48 << 20));
-    let broker = broker_on(&disk).await;
+async fn a_product_can_be_deprecated_and_deleted_while_the_disk_is_full() {
+    let broker = TestBroker::start_on_simulated_disk().await;
     broker.create(product("ops.a")).await;
     let mut records = broker.records();
+    broker.disk().fill();
     let refused = loop {
         if let Err(status) = records.append(append("ops.a").value(vec![7; 1_000_000])).await {
             break failure(&status);

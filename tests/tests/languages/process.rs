@@ -99,7 +99,7 @@ impl Running {
                         self.failure(&format!("did not, within {:?}, {what}", limit.duration()))
                     );
                 }
-                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+                Ok(None) => pause(),
                 Err(error) => return Err(self.failure(&error.to_string())),
             }
         }
@@ -134,6 +134,15 @@ impl Drop for Running {
             let _ = self.child.wait();
         }
     }
+}
+
+/// The end of another process can only be asked for again and again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no condition to wait on; the wait has a limit"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 /// What a pipe has brought so far.

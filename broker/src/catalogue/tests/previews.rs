@@ -1,5 +1,7 @@
 //! Every change can be tried out, and is refused when somebody else was first.
 
+#![allow(clippy::needless_update, reason = "some requests have no field that is left out")]
+
 use std::future::Future;
 use std::pin::Pin;
 

@@ -134,6 +134,7 @@ async fn a_change_of_a_team_or_a_domain_tells_the_products_that_show_it() {
     let inputs = vec!["ops.a".to_owned()];
     let sum = v1::Product { name: "air.c".to_owned(), inputs, ..Default::default() };
     update(catalogue, &["inputs"], sum).await.unwrap();
+    known.catch_up(&mut watch, catalogue).await;
     moving::move_to(catalogue, "ops.a", "ops.z").await.unwrap();
     known.catch_up(&mut watch, catalogue).await;
     assert_eq!(known.products, listed(catalogue, ""));
