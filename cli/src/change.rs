@@ -240,6 +240,13 @@ mod tests {
     }
 
     #[test]
+    fn the_etag_sent_is_the_one_read_unless_another_is_named() {
+        let args = |etag: Option<&str>| ChangeArgs { dry_run: false, etag: etag.map(Into::into) };
+        assert_eq!(args(None).etag("1a"), "1a");
+        assert_eq!(args(Some("2b")).etag("1a"), "2b");
+    }
+
+    #[test]
     fn nothing_different_has_no_lines_and_long_texts_are_cut() {
         assert!(lines(json!({"etag": "1", "a": [1]}), json!({"etag": "2", "a": [1]})).is_empty());
         let long = "é".repeat(500);

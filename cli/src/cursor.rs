@@ -37,7 +37,8 @@ pub(crate) enum CursorCommand {
     /// Move a cursor, back or on; a program that uses it now is told at its next commit
     #[command(before_help = "Examples:
   meshlog cursor reset nightly-report ops.flights --to earliest
-  meshlog cursor reset nightly-report ops.flights --to 2026-11-20T12:00:00Z --dry-run")]
+  meshlog cursor reset nightly-report ops.flights --dry-run \\
+    --to 2026-11-20T12:00:00Z")]
     Reset(Reset),
     /// Forget a cursor, in one product or in all
     #[command(before_help = "Examples:

@@ -42,6 +42,11 @@ fn names_come_from_the_broker_at_that_moment() {
     assert_eq!(offered(&["product", "create", "a.b", "--owner", "fl"]), ["fleet-engineering"]);
     let versions = offered(&["schema", "show", "fleet.planes", "--version", ""]);
     assert_eq!(versions, ["1"]);
+    assert_eq!(offered(&["tag", "show", "p"]), ["pii"]);
+    assert_eq!(offered(&["product", "update", "fleet.planes", "--tag", "p"]), ["pii"]);
+    broker.run_with(&["produce", "sandbox.notes"], "1\n").ok();
+    broker.run(&["consume", "sandbox.notes", "--as", "night-run"]).ok();
+    assert_eq!(offered(&["consume", "sandbox.notes", "--as", "ni"]), ["night-run"]);
     assert!(offered(&["product", "show", "nothing"]).is_empty());
     broker.sandbox("sandbox.later");
     assert_eq!(offered(&["product", "show", "sandbox.l"]), ["sandbox.later"]);

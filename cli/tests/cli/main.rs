@@ -14,6 +14,7 @@ mod documents;
 mod flights;
 mod harness;
 mod man;
+mod newcomer;
 mod produce;
 mod quickstart;
 mod round_trip;

@@ -121,6 +121,10 @@ fn every_noun_in_every_format() {
         let text = in_every_format(args, |args| broker.run(args));
         matches(&args.join("_").replace("--", ""), &redacted(&text, &broker));
     }
+    // Last, because whoever reads is seen in the others.
+    broker.run(&["consume", "fleet.planes", "--as", "night-run", "--max", "2"]).ok();
+    let text = in_every_format(&["cursor", "list"], |args| broker.run(args));
+    matches("cursor_list", &redacted(&text, &broker));
 }
 
 #[test]
