@@ -370,7 +370,10 @@ async fn create_generated(broker: &TestBroker, count: usize) {
         let request = v1::CreateProductRequest { new_domain: None, new_team: None, ..request };
         catalogue.create_product(&caller, request)
     });
-    created.buffer_unordered(16).for_each(|result| std::future::ready(drop(result.unwrap()))).await;
+    let mut created = created.buffer_unordered(16);
+    while let Some(result) = created.next().await {
+        result.unwrap();
+    }
 }
 
 /// Products whose names or texts contain a word that they are not about, and those that are about
