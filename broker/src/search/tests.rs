@@ -166,6 +166,32 @@ fn corrections_name_the_word_that_was_meant() {
 }
 
 #[test]
+fn a_word_that_is_gone_with_its_product_is_corrected_again() {
+    let mut index = index(&[document(1, "a.flights", ""), document(2, "a.fligths", "")]);
+    assert!(search(&index, "fligths").corrections.is_empty());
+    index.remove("id-002");
+    assert_eq!(search(&index, "fligths").corrections, ["fligths: flights"]);
+}
+
+#[test]
+fn words_in_one_place_count_more_than_words_apart() {
+    let mut apart = document(1, "a.apart", "salt");
+    apart.product.docs = "pepper".to_owned();
+    let documents = [
+        apart,
+        document(2, "b.together", "pepper and salt"),
+        document(3, "c.salt-of-pepper", ""),
+        document(4, "d.salt-pepper", ""),
+    ];
+    let expected = ["d.salt-pepper", "c.salt-of-pepper", "b.together", "a.apart"];
+    assert_eq!(names(&documents, "salt pepper"), expected);
+    let known: Vec<f32> = [(2, 1, 2), (2, 1, 3), (2, 32, 2), (2, 0, 2), (1, 32, 2)]
+        .map(|(words, common, pieces)| rank::together(words, common, pieces))
+        .to_vec();
+    assert!(known.is_sorted_by(|a, b| a >= b) && known[2] > known[3], "{known:?}");
+}
+
+#[test]
 fn deprecated_and_retired_products_come_later() {
     let mut documents =
         vec![document(1, "a.x", "sky"), document(2, "b.x", "sky"), document(3, "c.x", "sky")];

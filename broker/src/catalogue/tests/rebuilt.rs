@@ -146,7 +146,7 @@ async fn take(catalogue: &Catalogue, step: &Step) -> Result<()> {
     let team_name = |number: u8| format!("t{number}");
     let domain_name = |number: u8| format!("d{number}");
     let key_name = |number: u8| format!("k{number}");
-    let done = match *step {
+    match *step {
         Step::Team(number) => {
             catalogue.create_team(&author, team(&team_name(number))).await.map(drop)
         }
@@ -297,8 +297,7 @@ async fn take(catalogue: &Catalogue, step: &Step) -> Result<()> {
             let request = v1::DeleteProductRequest { name, ..Default::default() };
             catalogue.delete_product(&author, request).await.map(drop)
         }
-    };
-    done
+    }
 }
 
 fn get_version(catalogue: &Catalogue, name: &str) -> Option<u32> {

@@ -196,7 +196,7 @@ async fn the_key_for_personal_data_is_always_there_and_stays_as_it_is() {
     let pii = pii.tag_key.unwrap();
     assert_eq!((pii.value_type(), pii.owner.as_str()), (TagValueType::None, "meshlog"));
     let all = catalogue.list_tag_keys(v1::ListTagKeysRequest::default()).unwrap().tag_keys;
-    assert_eq!(all, [pii.clone()]);
+    assert_eq!(all, std::slice::from_ref(&pii));
     let again = create_key(&catalogue, tag_key("pii", TagValueType::None, &[])).await.unwrap_err();
     assert_eq!(again.reason(), Reason::TagKeyExists);
     let error = update_key(&catalogue, &["description"], pii).await.unwrap_err();
