@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure, Result},
-    output::{Format, Out, OutputArgs, Row},
+    output::{Out, OutputArgs, Row},
     settings::{self, DEFAULT_ADDRESS},
 };
 
@@ -107,16 +107,13 @@ impl Doctor {
         findings.extend(machine::look().await);
         findings.push(port::look(listen).await);
 
-        match self.output.output {
-            Format::Table => {
-                out.list(Format::Table, &findings)?;
-                for finding in &findings {
-                    if let Some(advice) = &finding.advice {
-                        out.line(format_args!("\n{}: {advice}", finding.what))?;
-                    }
+        out.list(self.output.output, &findings)?;
+        if self.output.output.is_for_people() {
+            for finding in &findings {
+                if let Some(advice) = &finding.advice {
+                    out.line(format_args!("\n{}: {advice}", finding.what))?;
                 }
             }
-            format => out.list(format, &findings)?,
         }
         match findings.iter().filter(|finding| finding.state == State::Problem).count() {
             0 => Ok(()),

@@ -40,9 +40,10 @@ impl Verify {
         });
         bar.finish_and_clear();
         let view = View::new(verified?);
-        match self.output.output {
-            Format::Table => view.for_people(out)?,
-            format => out.one(format, &view)?,
+        if self.output.output.is_for_people() {
+            view.for_people(out)?;
+        } else {
+            out.one(self.output.output, &view)?;
         }
         if view.clean {
             return Ok(());
