@@ -13,6 +13,9 @@ use meshlog_storage::{Control, Durability, Entry, FileKind, Offset, Storage, Str
 use crate::fault::{Fault, Region};
 use crate::support::{Machine, append, create, lines, stamp};
 
+/// Of a stream: the first readable offset, and every acknowledged batch from there, with its count.
+pub(crate) type Acknowledged = (Offset, BTreeMap<Offset, (u32, Bytes)>);
+
 /// A directory, and what must be in it.
 pub(crate) struct Image {
     pub(crate) name: &'static str,
@@ -20,8 +23,7 @@ pub(crate) struct Image {
     /// The same directory some time before.
     older: SimulatedDisk,
     clock: Arc<meshlog_storage::disk::ManualClock>,
-    /// By stream: the first readable offset, and every acknowledged batch from there.
-    pub(crate) streams: BTreeMap<StreamId, (Offset, BTreeMap<Offset, (u32, Bytes)>)>,
+    pub(crate) streams: BTreeMap<StreamId, Acknowledged>,
     pub(crate) state: Vec<(Bytes, Bytes)>,
     pub(crate) regions: Vec<Region>,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Image {
 struct Writing {
     machine: Machine,
     storage: Storage,
-    streams: BTreeMap<StreamId, (Offset, BTreeMap<Offset, (u32, Bytes)>)>,
+    streams: BTreeMap<StreamId, Acknowledged>,
     tag: u64,
 }
 

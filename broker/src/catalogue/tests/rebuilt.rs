@@ -233,10 +233,10 @@ async fn take(catalogue: &Catalogue, step: &Step) -> Result<()> {
             let before = get_version(catalogue, &product_name(name));
             let version = add_version(catalogue, &product_name(name), some_schema(schema)).await?;
             // The schema that is there already is not a change.
-            return match before == Some(version.version) {
+            match before == Some(version.version) {
                 true => Err(Error::new(Reason::InvalidArgument, "nothing was changed")),
                 false => Ok(()),
-            };
+            }
         }
         Step::Update { name, tag, synced, keep_aliases } => {
             let minimum_durability =
