@@ -111,6 +111,8 @@ fn killed_at_any_moment_it_leaves_no_gap() {
         while committed() == before {
             (0..200).for_each(|_| take_up(&run.line(), &mut next, &mut last));
             assert!(next < total, "it never committed");
+            // On an idle machine too, so that the records outlast all of the runs.
+            pause(20);
         }
         run.signal(Signal::KILL);
         let rest = run.wait().stdout;
