@@ -95,7 +95,8 @@ fn take_up(line: &str, next: &mut u64, first: &mut Option<u64>) {
 fn killed_at_any_moment_it_leaves_no_gap() {
     let broker = TestBroker::on_disk();
     broker.sandbox("sandbox.numbers");
-    let total = 60_000;
+    // More than four runs and what their pipes hold.
+    let total = 150_000;
     numbers(&broker, 0..total);
     let committed = || {
         let found = cursors(&broker);
@@ -109,7 +110,7 @@ fn killed_at_any_moment_it_leaves_no_gap() {
         let mut last = None;
         // Slowly, so that the run waits for the pipe most of the time.
         while committed() == before {
-            (0..200).for_each(|_| take_up(&run.line(), &mut next, &mut last));
+            (0..100).for_each(|_| take_up(&run.line(), &mut next, &mut last));
             assert!(next < total, "it never committed");
             // On an idle machine too, so that the records outlast all of the runs.
             pause(20);
