@@ -15,8 +15,10 @@ pub(crate) fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap();
+        // The one that the tests of `cli` use: `cargo build` would build it once more, with fewer
+        // features of its dependencies.
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--workspace", "--bin", "meshlog", "--quiet"]);
+        build.args(["test", "--workspace", "--test", "cli", "--no-run", "--quiet"]);
         if profile.ends_with("release") {
             build.arg("--release");
         }
