@@ -15,7 +15,7 @@ const ALL_IN_ONE: f32 = 1.15;
 /// The words are the name.
 const IS_THE_NAME: f32 = 1.6;
 /// Most that use adds.
-const MOST_USE: f32 = 0.2;
+pub(super) const MOST_USE: f32 = 0.2;
 /// Records read at which use counts in full.
 const MANY_READ: f32 = 1e7;
 /// Live readers at which use counts in full.

@@ -87,15 +87,18 @@ impl Index {
             found.facets = self.facets(&hits);
         }
         let with_readers = hits.len() <= MANY_HITS;
+        let end = skip.saturating_add(most).min(hits.len());
+        for (score, doc) in &mut hits {
+            *score *= self.ranked[*doc as usize].standing;
+        }
+        self.keep_reachable(&mut hits, end);
         let ranked = hits.iter().map(|(score, doc)| {
-            let known = &self.ranked[*doc as usize];
-            let worth = known.standing * rank::use_bonus(&known.usage, with_readers);
+            let worth = rank::use_bonus(&self.ranked[*doc as usize].usage, with_readers);
             (score * worth, self.labels[*doc as usize], *doc)
         });
         let mut hits: Vec<(f32, u64, u32)> = ranked.collect();
         let best_first =
             |a: &(f32, u64, u32), b: &(f32, u64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let end = skip.saturating_add(most).min(hits.len());
         if end < hits.len() {
             hits.select_nth_unstable_by(end, best_first);
             hits.truncate(end);
@@ -105,6 +108,19 @@ impl Index {
         let id = |(_, _, doc): &(f32, u64, u32)| Arc::clone(&self.products[*doc as usize].id);
         found.ids = page.iter().map(id).collect();
         found
+    }
+
+    /// Drops the hits that no use can lift among the first `end`. Use stands in a place of its own for
+    /// every product; to look it up for all hits of a broad word takes longer than the search.
+    fn keep_reachable(&self, hits: &mut Vec<(f32, u32)>, end: usize) {
+        if hits.len() <= MANY_HITS || end == 0 || end >= hits.len() {
+            return;
+        }
+        let mut scores: Vec<f32> = hits.iter().map(|(score, _)| *score).collect();
+        let (_, last, _) = scores.select_nth_unstable_by(end - 1, |a, b| b.total_cmp(a));
+        // A little less, for what rounding takes.
+        let least = *last / (1.0 + rank::MOST_USE) * 0.999;
+        hits.retain(|(score, _)| *score >= least);
     }
 
     /// Live documents for which all filters hold.
