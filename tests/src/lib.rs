@@ -10,11 +10,13 @@
 //! # }
 //! ```
 
+mod binary;
 mod broker;
 mod failure;
 mod mesh;
 mod record;
 
+pub use binary::binary;
 pub use broker::TestBroker;
 pub use failure::{Failure, failure};
 pub use mesh::{MESH_TAG_KEYS, generated_company, generated_mesh};

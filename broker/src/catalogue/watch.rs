@@ -28,11 +28,7 @@ use super::product::ProductHandle;
 use super::recent::Changed;
 use crate::Broker;
 use crate::error::{Error, Result};
-use crate::time::duration_within;
-
-const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
-const HEARTBEATS: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(60);
+use crate::time;
 
 /// Bytes of one message; a single product may be larger.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -46,12 +42,7 @@ impl Broker {
     /// `INVALID_ARGUMENT`, `SHUTTING_DOWN`.
     pub fn watch_products(&self, request: v1::WatchProductsRequest) -> Result<ProductWatch> {
         self.refuse_if_closing()?;
-        let heartbeat = duration_within(
-            request.heartbeat_interval.as_ref(),
-            "heartbeat_interval",
-            DEFAULT_HEARTBEAT,
-            HEARTBEATS,
-        )?;
+        let heartbeat = time::heartbeat(request.heartbeat_interval.as_ref())?;
         let catalogue = self.catalogue().clone();
         let phase = match request.after_revision {
             0 => Phase::Begin,

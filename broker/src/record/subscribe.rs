@@ -20,12 +20,8 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
-use crate::time::duration_within;
+use crate::time;
 use crate::usage::OpenReader;
-
-const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
-const HEARTBEATS: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Positions listed in the error that ends a subscription at shutdown; more would not fit into
 /// the trailers every client accepts. The last message has them all.
@@ -40,12 +36,7 @@ impl Broker {
         request: v1::SubscribeRequest,
     ) -> Result<Subscription> {
         self.refuse_if_closing()?;
-        let heartbeat = duration_within(
-            request.heartbeat_interval.as_ref(),
-            "heartbeat_interval",
-            DEFAULT_HEARTBEAT,
-            HEARTBEATS,
-        )?;
+        let heartbeat = time::heartbeat(request.heartbeat_interval.as_ref())?;
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
         let notices = Notices::new(self, &product, request.product);
         let mut cursors =

@@ -97,20 +97,17 @@ impl Usage {
     /// Whoever has an open subscription or read within 24 hours, by name.
     #[must_use]
     pub fn live_readers(&self) -> Vec<v1::LiveReader> {
-        let since = now().saturating_sub(LIVE.as_nanos() as u64);
+        let since = live_since();
         let readers = self.readers.lock();
-        let readers = readers.iter().map(|(application, reader)| {
-            let open_subscriptions = reader.open.load(Ordering::Relaxed);
-            (application, open_subscriptions, reader.last_read.load(Ordering::Relaxed))
-        });
         let mut live: Vec<v1::LiveReader> = readers
-            .filter(|(_, open_subscriptions, last_read)| {
-                *open_subscriptions > 0 || *last_read > since
-            })
-            .map(|(application, open_subscriptions, last_read)| v1::LiveReader {
-                application: application.to_string(),
-                open_subscriptions,
-                last_read_time: timestamp(last_read),
+            .iter()
+            .filter_map(|(application, reader)| {
+                let (open_subscriptions, last_read) = reader.live(since)?;
+                Some(v1::LiveReader {
+                    application: application.to_string(),
+                    open_subscriptions,
+                    last_read_time: timestamp(last_read),
+                })
             })
             .collect();
         live.sort_by(|a, b| a.application.cmp(&b.application));
@@ -120,13 +117,9 @@ impl Usage {
     /// How many [`Usage::live_readers`] there are.
     #[must_use]
     pub fn live_reader_count(&self) -> usize {
-        let since = now().saturating_sub(LIVE.as_nanos() as u64);
+        let since = live_since();
         let readers = self.readers.lock();
-        let is_live = |reader: &&Arc<Reader>| {
-            reader.open.load(Ordering::Relaxed) > 0
-                || reader.last_read.load(Ordering::Relaxed) > since
-        };
-        readers.values().filter(is_live).count()
+        readers.values().filter(|reader| reader.live(since).is_some()).count()
     }
 
     /// As clients see it.
@@ -143,6 +136,15 @@ impl Usage {
             last_append_time: timestamp(self.last_append.load(Ordering::Relaxed)),
             live_readers: self.live_readers(),
         }
+    }
+}
+
+impl Reader {
+    /// Open subscriptions and the last read, if it has the former or the latter is after `since`.
+    fn live(&self, since: u64) -> Option<(u32, u64)> {
+        let open = self.open.load(Ordering::Relaxed);
+        let last_read = self.last_read.load(Ordering::Relaxed);
+        (open > 0 || last_read > since).then_some((open, last_read))
     }
 }
 
@@ -180,6 +182,11 @@ fn reader<'a>(readers: &'a mut Readers, application: &str) -> &'a Arc<Reader> {
         }
     }
     &readers[name]
+}
+
+/// Whoever read after this reads live.
+fn live_since() -> u64 {
+    now().saturating_sub(LIVE.as_nanos() as u64)
 }
 
 fn now() -> u64 {

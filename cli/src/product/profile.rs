@@ -10,6 +10,20 @@ use crate::{
     words,
 };
 
+/// For commands that can profile a product.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct ProfileArgs {
+    /// Also what the fields of the last N records look like
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        default_missing_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub(super) profile: Option<u32>,
+}
+
 /// A profile as the program shows it.
 #[derive(Serialize)]
 pub(super) struct ProfileView {

@@ -10,7 +10,7 @@ use meshlog_client::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::profile::ProfileView;
+use super::profile::{ProfileArgs, ProfileView};
 use crate::{
     completion, envelope,
     exit::{Exit, Failure, Result},
@@ -42,15 +42,8 @@ pub(crate) struct Sample {
     /// Only this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
-    /// Also what the fields of the last N records look like
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        default_missing_value = "1000",
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
-    )]
-    profile: Option<u32>,
+    #[command(flatten)]
+    profile: ProfileArgs,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -79,7 +72,7 @@ impl Sample {
             product_id: String::new(),
             partitions: self.partition.into_iter().collect(),
             max_records: self.max,
-            profile_records: self.profile.unwrap_or(0),
+            profile_records: self.profile.profile.unwrap_or(0),
             which,
         };
         let catalog = self.server.connect().await?.catalog();

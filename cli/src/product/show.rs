@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     View,
-    profile::ProfileView,
+    profile::{ProfileArgs, ProfileView},
     view::{OffsetsView, ProvenanceView},
 };
 use crate::{
@@ -28,15 +28,8 @@ pub(crate) struct Show {
     /// Also who set each value, when and how
     #[arg(long)]
     provenance: bool,
-    /// Also what the fields of the last N records look like
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        default_missing_value = "1000",
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
-    )]
-    profile: Option<u32>,
+    #[command(flatten)]
+    profile: ProfileArgs,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -60,7 +53,7 @@ impl Show {
         } else {
             catalog.get_schema_version(name, product.schema_version).await?.fields
         };
-        let profile = match self.profile {
+        let profile = match self.profile.profile {
             None => None,
             Some(records) => {
                 let request = SampleProductRequest {

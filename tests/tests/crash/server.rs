@@ -13,17 +13,11 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap();
-        // The one that the tests of `cli` use: `cargo build` would build it once more, with fewer
-        // features of its dependencies.
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["test", "--workspace", "--test", "cli", "--no-run", "--quiet"]);
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the binary cannot be built");
-        profile.join("meshlog")
+        let built = meshlog_tests::binary(|mut build| {
+            assert!(build.status().unwrap().success(), "the binary cannot be built");
+            Ok(())
+        });
+        built.unwrap()
     })
 }
 

@@ -39,7 +39,11 @@ impl Workshop {
         }
         copy(&root().join("proto/meshlog"), &proto.join("meshlog"))?;
         copy(&root().join("proto/google"), &proto.join("google"))?;
-        Ok(Self { folder, binary: binary()?, is_required })
+        Ok(Self {
+            folder,
+            binary: meshlog_tests::binary(|build| run(build, Limit::Installing).map(drop))?,
+            is_required,
+        })
     }
 
     pub(crate) fn binary(&self) -> &Path {
@@ -191,25 +195,4 @@ fn fingerprint(sources: &[PathBuf]) -> Result<String, String> {
         }
     }
     Ok(format!("{:016x}", hasher.finish()))
-}
-
-/// The binary under test: `MESHLOG_BINARY`, or the one beside this test, built if it is not there or not new.
-fn binary() -> Result<PathBuf, String> {
-    if let Some(binary) = std::env::var_os("MESHLOG_BINARY") {
-        return Ok(binary.into());
-    }
-    let this = std::env::current_exe()
-        .map_err(|error| format!("this test does not know its path: {error}"))?;
-    // target/<profile>/deps/languages-<hash>
-    let profile =
-        this.parent().and_then(Path::parent).ok_or("this test is not below a target folder")?;
-    // Whoever runs all tests has it already: built with these targets, it is the one that the tests of `cli` use, while
-    // `cargo build` would build it once more with fewer features of its dependencies.
-    let mut build = format!("{} test --workspace --test cli --no-run --quiet", env!("CARGO"));
-    if profile.ends_with("release") {
-        build.push_str(" --release");
-    }
-    let path = std::env::var("PATH").unwrap_or_default();
-    run(shell(&build, root(), &path), Limit::Installing)?;
-    Ok(profile.join("meshlog"))
 }
