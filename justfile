@@ -25,6 +25,10 @@ lint:
 crash seeds="200":
     MESHLOG_CRASH_SEEDS={{seeds}} cargo test -p meshlog-storage --test engine model -- --nocapture
 
+# The shipped binary killed and cut off from power, so often each; root for the power cuts
+crash-binary cycles="200":
+    MESHLOG_CRASH_CYCLES={{cycles}} cargo test --workspace --test crash
+
 # Licences, sources and duplicate crates
 deny:
     cargo deny check bans licenses sources

@@ -10,8 +10,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Weak};
 
 use meshlog_proto::v1;
 use meshlog_storage::{BatchCodec, Components, FORMAT_VERSION, Observer, Storage};
@@ -22,6 +22,8 @@ use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
+use crate::sample::Sampling;
+use crate::usage::Ledger;
 
 /// A log broker with a catalogue of data products: a cheap handle.
 ///
@@ -44,10 +46,22 @@ struct Inner {
     catalogue: Catalogue,
     wakeups: Arc<Wakeups>,
     waiting: Waiting,
+    ledger: Ledger,
+    sampling: Sampling,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// A broker that somebody else keeps open.
+pub(crate) struct WeakBroker(Weak<Inner>);
+
+impl WeakBroker {
+    /// The broker, if it is still there.
+    pub(crate) fn upgrade(&self) -> Option<Broker> {
+        self.0.upgrade().map(|inner| Broker { inner })
+    }
 }
 
 impl fmt::Debug for Broker {
@@ -94,6 +108,8 @@ impl Broker {
                 catalogue,
                 wakeups,
                 waiting: Waiting::default(),
+                ledger: Ledger::default(),
+                sampling: Sampling::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -165,6 +181,7 @@ impl Broker {
         if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("calls were still under way at the drain deadline; they are cut off");
         }
+        self.write_usage().await;
         let storage = self.inner.storage.clone();
         match tokio::task::spawn_blocking(move || storage.close()).await {
             Ok(closed) => Ok(closed?),
@@ -185,6 +202,19 @@ impl Broker {
 
     pub(crate) fn waiting(&self) -> &Waiting {
         &self.inner.waiting
+    }
+
+    pub(crate) fn sampling(&self) -> &Sampling {
+        &self.inner.sampling
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
+    }
+
+    /// The same broker, without keeping it open.
+    pub(crate) fn downgrade(&self) -> WeakBroker {
+        WeakBroker(Arc::downgrade(&self.inner))
     }
 
     /// Rises with every use, to take turns among partitions.

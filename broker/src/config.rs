@@ -1,21 +1,23 @@
 //! Settings of a broker. Each has a default that suits one machine; files, environment and flags
 //! are joined by whoever starts the broker.
 
+pub mod reference;
 mod size;
 mod span;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use size::ByteSize;
 pub use span::Span;
 
 /// Everything that can be set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the records are kept. Absent: in memory, gone with the process. Default: absent.
+    /// Where the records are kept. Absent: in memory, gone with the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
     /// Memory and disk of the log engine.
@@ -34,7 +36,7 @@ impl Config {
 }
 
 /// Memory and disk of the log engine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
     /// Bytes of appends between admission and acknowledgement. Default 48 MiB.
@@ -88,7 +90,7 @@ impl StorageConfig {
 }
 
 /// Room for appends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppendConfig {
     /// How long an append waits for room before it is answered OVERLOADED. Default 5 s.
@@ -105,7 +107,7 @@ impl Default for AppendConfig {
 }
 
 /// Connections and HTTP/2.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EdgeConfig {
     /// Connections at a time; further ones are closed at once. Default 1,000.

@@ -11,12 +11,17 @@ pub mod config;
 pub mod edge;
 mod error;
 pub mod record;
+mod sample;
 pub mod schema;
+mod search;
+mod subscription;
 mod time;
 mod usage;
+pub mod verify;
 
 pub use broker::Broker;
 pub use caller::Caller;
 pub use config::Config;
 pub use error::{Applied, Error, Reason, Result, Violation};
+pub use search::IndexSize;
 pub use usage::{OpenReader, Usage};

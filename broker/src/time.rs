@@ -23,6 +23,15 @@ pub(crate) fn storage_time(time: &prost_types::Timestamp) -> Timestamp {
     Timestamp(seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(nanos))
 }
 
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEATS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// How often a stream says that it is there, as its request wants it: 1 s to 60 s, or 10 s.
+pub(crate) fn heartbeat(asked: Option<&prost_types::Duration>) -> Result<Duration> {
+    duration_within(asked, "heartbeat_interval", DEFAULT_HEARTBEAT, HEARTBEATS)
+}
+
 /// A duration from a request, which must lie within bounds if it is there.
 pub(crate) fn duration_within(
     duration: Option<&prost_types::Duration>,

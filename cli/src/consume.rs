@@ -1,5 +1,5 @@
 //! `meshlog consume`: records of a product to standard output, from a position to the durable end
-//! seen at the start, or on and on.
+//! seen at the start, or on and on; with `--as` from where the last one with that name stopped.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,11 +8,14 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use meshlog_client::{Client, ConsumedBatch, ConsumedRecord, Consumer, StartAt};
+use tokio::time::Instant;
 
 use crate::{
+    completion,
     envelope::{self, Position},
     exit::{Exit, Failure, Result},
     output::Out,
@@ -25,12 +28,21 @@ use crate::{
 pub(crate) struct Consume {
     /// `<domain>.<name>` of the product
     name: String,
-    /// Where to start: earliest, latest, an offset, or a time (RFC 3339) of the append
+    /// Where to start: earliest, latest, an offset, or a time (RFC 3339) of the append; with --as,
+    /// where the cursor has no position yet
     #[arg(long, value_name = "START", default_value = "earliest")]
     from: From,
     /// Only the last N records, in the order of their append
     #[arg(long, value_name = "N", conflicts_with = "from", value_parser = clap::value_parser!(u64).range(1..))]
     last: Option<u64>,
+    /// Go on where the last command with this cursor stopped. Positions are committed at the end,
+    /// every second, and on SIGINT and SIGTERM, each time after the records before them were handed
+    /// to standard output: killed at any moment, it loses none, and at worst writes some again
+    #[arg(long = "as", value_name = "CURSOR", conflicts_with = "last", add = ArgValueCompleter::new(completion::cursors))]
+    cursor: Option<String>,
+    /// Start at the cursor but leave it where it is
+    #[arg(long, requires = "cursor")]
+    no_commit: bool,
     /// Only records with this key
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -63,7 +75,7 @@ enum RecordFormat {
 
 /// Where to start.
 #[derive(Clone, Debug)]
-enum From {
+pub(crate) enum From {
     Earliest,
     Latest,
     Offset(u64),
@@ -94,34 +106,64 @@ impl Consume {
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
         let client = self.server.connect().await?;
         let mut printer = Printer::new(&self, out);
-        let read = async {
-            match self.last {
-                Some(count) => self.read_last(&client, count, &mut printer).await,
-                None => {
-                    let start = match self.from {
-                        From::Earliest => StartAt::Earliest,
-                        From::Latest => StartAt::Latest,
-                        From::Offset(offset) => StartAt::Offset(offset),
-                        From::Time(time) => StartAt::Time(time.into()),
-                    };
-                    let mut consumer = self.consumer(&client, start, self.follow);
-                    printer.print_all(&mut consumer).await
+        if let Some(count) = self.last {
+            tokio::select! {
+                result = self.read_last(&client, count, &mut printer) => result?,
+                _ = tokio::signal::ctrl_c() => {
+                    printer.out.flush()?;
+                    return Err(Failure::quiet(Exit::Interrupted));
                 }
             }
+            return printer.finish();
+        }
+        let start = match self.from {
+            From::Earliest => StartAt::Earliest,
+            From::Latest => StartAt::Latest,
+            From::Offset(offset) => StartAt::Offset(offset),
+            From::Time(time) => StartAt::Time(time.into()),
         };
-        tokio::select! {
-            result = read => result?,
-            _ = tokio::signal::ctrl_c() => {
-                printer.out.flush()?;
-                return Err(Failure::quiet(Exit::Interrupted));
+        let mut consumer = self.consumer(&client, start, self.follow);
+        let mut ending = Ending::new(printer.commits)?;
+        let read = tokio::select! {
+            result = printer.print_all(&mut consumer) => result,
+            () = ending.asked_for() => Err(Failure::quiet(Exit::Interrupted)),
+        };
+        let read = read.map_err(|failure| self.explain(failure));
+        if printer.commits && !matches!(&read, Err(failure) if failure.exit() == Exit::BrokenPipe) {
+            // Whoever asks a second time does not want to wait.
+            tokio::select! {
+                committed = printer.commit(&mut consumer) => read.and(committed)?,
+                () = ending.asked_for() => return Err(Failure::quiet(Exit::Interrupted)),
             }
+        } else {
+            printer.out.flush()?;
+            read?;
         }
         printer.finish()
     }
 
+    /// Adds what helps when retention has overtaken the cursor.
+    fn explain(&self, failure: Failure) -> Failure {
+        match &self.cursor {
+            Some(cursor) if failure.reason() == Some("OFFSET_OUT_OF_RANGE") => Failure::new(
+                failure.exit(),
+                format!(
+                    "{failure}; records behind the cursor {cursor} are gone: `meshlog cursor reset \
+                     {cursor} {} --to earliest` goes on with what is left",
+                    self.name
+                ),
+            ),
+            _ => failure,
+        }
+    }
+
     fn consumer(&self, client: &Client, start: StartAt, follow: bool) -> Consumer {
-        client
-            .consumer(self.name.as_str())
+        let builder = client.consumer(self.name.as_str());
+        let builder = match &self.cursor {
+            Some(cursor) => builder.cursor(cursor.as_str()),
+            None => builder,
+        };
+        builder
             .from(start)
             .partitions(self.partition)
             .stop_at_end(!follow)
@@ -178,8 +220,45 @@ impl Consume {
     }
 }
 
+/// The signals that end the command in good order.
+struct Ending {
+    /// `None`: SIGTERM ends the process at once, because there is nothing to commit.
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+impl Ending {
+    fn new(commits: bool) -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let terminate = commits.then(|| signal(SignalKind::terminate())).transpose();
+        let terminate = terminate.map_err(|error| {
+            Failure::new(Exit::Error, format!("SIGTERM cannot be caught: {error}"))
+        })?;
+        Ok(Self { terminate })
+    }
+
+    async fn asked_for(&mut self) {
+        let terminated = async {
+            match &mut self.terminate {
+                Some(terminate) => drop(terminate.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+    }
+}
+
+/// Positions are committed this often while records are written.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Writes the records that are wanted, up to the number that is wanted.
 struct Printer<'a> {
+    /// The cursor follows what was written.
+    commits: bool,
+    /// Where the last record stood, if others of its batch are left.
+    within: Option<(u32, u64)>,
     out: &'a mut Out,
     format: RecordFormat,
     key: Option<Vec<u8>>,
@@ -193,6 +272,8 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(args: &Consume, out: &'a mut Out) -> Self {
         Self {
+            commits: args.cursor.is_some() && !args.no_commit,
+            within: None,
             out,
             format: args.output,
             key: args.key.clone().map(String::into_bytes),
@@ -204,26 +285,46 @@ impl<'a> Printer<'a> {
     }
 
     async fn print_all(&mut self, consumer: &mut Consumer) -> Result<()> {
+        let mut due = Instant::now() + COMMIT_INTERVAL;
         loop {
             // Whoever reads gets what there is before this waits for more.
             let batch = match consumer.next().now_or_never() {
-                Some(batch) => batch?,
+                Some(batch) => Some(batch?),
                 None => {
                     self.out.flush()?;
-                    consumer.next().await?
+                    tokio::select! {
+                        batch = consumer.next() => Some(batch?),
+                        () = tokio::time::sleep_until(due), if self.commits => None,
+                    }
                 }
             };
-            let Some(batch) = batch else { return Ok(()) };
-            if !self.print_batch(&batch)? {
-                return Ok(());
+            if let Some(batch) = batch {
+                let Some(batch) = batch else { return Ok(()) };
+                if !self.print_batch(&batch)? {
+                    return Ok(());
+                }
+            }
+            if self.commits && Instant::now() >= due {
+                self.commit(consumer).await?;
+                due = Instant::now() + COMMIT_INTERVAL;
             }
         }
+    }
+
+    /// Hands over what was written, then says so to the broker. Never the other way round: what is
+    /// committed is not written again.
+    async fn commit(&mut self, consumer: &mut Consumer) -> Result<()> {
+        self.out.flush()?;
+        let mut positions = consumer.positions().clone();
+        positions.extend(self.within);
+        Ok(consumer.commit_at(&positions).await?)
     }
 
     fn print_batch(&mut self, batch: &ConsumedBatch) -> Result<bool> {
         for record in batch.records() {
             let record = record?;
             if self.wants(&record) && !self.print(&record)? {
+                self.within = Some((record.partition, record.offset + 1));
                 return Ok(false);
             }
         }

@@ -54,14 +54,30 @@ impl Exit {
             | "NAME_INVALID"
             | "NAME_RESERVED"
             | "SCHEMA_MALFORMED"
+            | "TAG_VALUE_INVALID"
+            | "SUCCESSOR_CYCLE"
+            | "QUERY_INVALID"
             | "SCHEMA_VERSION_REQUIRED" => Self::Usage,
             "PRODUCT_NOT_FOUND"
             | "TEAM_NOT_FOUND"
             | "DOMAIN_NOT_FOUND"
+            | "TAG_KEY_NOT_FOUND"
+            | "CURSOR_NOT_FOUND"
             | "PARTITION_NOT_FOUND"
             | "SCHEMA_VERSION_UNKNOWN" => Self::NotFound,
-            "PRODUCT_EXISTS" | "TEAM_EXISTS" | "DOMAIN_EXISTS" | "PRODUCT_RECREATED"
-            | "OFFSET_MISMATCH" | "ETAG_MISMATCH" | "PRODUCER_FENCED" => Self::Conflict,
+            "PRODUCT_EXISTS"
+            | "TEAM_EXISTS"
+            | "DOMAIN_EXISTS"
+            | "TAG_KEY_EXISTS"
+            | "PRODUCT_RECREATED"
+            | "PRODUCT_READ_ONLY"
+            | "IN_USE"
+            | "STATE_INVALID"
+            | "TRANSFER_NOT_PENDING"
+            | "LIMIT_REACHED"
+            | "OFFSET_MISMATCH"
+            | "ETAG_MISMATCH"
+            | "PRODUCER_FENCED" => Self::Conflict,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
             | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" => Self::Unavailable,
@@ -102,6 +118,8 @@ impl Exit {
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
+    /// Of `docs/errors.md`, if a broker refused it.
+    reason: Option<String>,
     message: String,
 }
 
@@ -111,7 +129,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with a sentence: what, where, what to do next.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, reason: None, message: message.into() }
     }
 
     /// A wrong argument.
@@ -122,6 +140,11 @@ impl Failure {
     /// An end about which nothing is to be said.
     pub(crate) fn quiet(exit: Exit) -> Self {
         Self::new(exit, "")
+    }
+
+    /// Why the broker refused it, if it did.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// The exit code.
@@ -144,7 +167,8 @@ impl fmt::Display for Failure {
 impl From<meshlog_client::Error> for Failure {
     fn from(error: meshlog_client::Error) -> Self {
         let exit = Exit::of_reason(error.reason()).unwrap_or_else(|| Exit::of_code(error.code()));
-        Self::new(exit, error.message())
+        let reason = Some(error.reason().to_owned());
+        Self { reason, ..Self::new(exit, error.message()) }
     }
 }
 

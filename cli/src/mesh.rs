@@ -12,13 +12,16 @@ use serde::Deserialize;
 
 use crate::exit::{Exit, Failure, Result};
 
-/// Teams, domains and products.
+/// Teams, the vocabulary, domains and products.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mesh {
     /// Those who answer for products.
     #[serde(rename = "team")]
     pub(crate) teams: Vec<Team>,
+    /// What tags may say.
+    #[serde(rename = "tag_key")]
+    pub(crate) tag_keys: Vec<TagKey>,
     /// Groups of products.
     #[serde(rename = "domain")]
     pub(crate) domains: Vec<Domain>,
@@ -36,6 +39,25 @@ pub(crate) struct Team {
     pub(crate) description: String,
 }
 
+/// A key of the tag vocabulary.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TagKey {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) description: String,
+    /// `none`, `enum`, `string` or `number`.
+    #[serde(default = "no_value", rename = "type")]
+    pub(crate) value_type: String,
+    /// The values of an enum.
+    #[serde(default)]
+    pub(crate) allowed: Vec<String>,
+}
+
+fn no_value() -> String {
+    "none".into()
+}
+
 /// A domain.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +65,8 @@ pub(crate) struct Domain {
     pub(crate) name: String,
     pub(crate) owner: String,
     pub(crate) description: String,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
 }
 
 /// A product and where its schema and its records come from.
@@ -64,6 +88,15 @@ pub(crate) struct Product {
     pub(crate) key_rule: bool,
     pub(crate) tags: Vec<String>,
     pub(crate) field_tags: Vec<String>,
+    /// `source-aligned`, `aggregate` or `consumer-aligned`.
+    pub(crate) kind: String,
+    pub(crate) docs: String,
+    /// `TITLE=URL`.
+    pub(crate) links: Vec<String>,
+    pub(crate) support: String,
+    /// Whether its promises hold from the start.
+    #[serde(default)]
+    pub(crate) active: bool,
 }
 
 /// Files of `examples/flights` in this binary.

@@ -15,8 +15,8 @@ use meshlog_broker::{Config, edge};
 use meshlog_client::{
     BatchBuilder, Catalog, Client, Durability, StartAt,
     proto::{
-        self, CreateDomainRequest, CreateProductRequest, CreateTeamRequest, KeyRule, SchemaFormat,
-        SchemaSource,
+        self, ActivateProductRequest, CreateDomainRequest, CreateProductRequest,
+        CreateTagKeyRequest, CreateTeamRequest, KeyRule, SchemaFormat, SchemaSource,
     },
 };
 use sha2::{Digest, Sha256};
@@ -28,9 +28,10 @@ use crate::{
     input::{Input, InputFormat, Shape},
     mesh::{self, Mesh},
     output::{Format, Out, Row},
+    product::Link,
     serve,
     settings::{self, DEFAULT_ADDRESS},
-    tag::{FieldTag, ProductTag},
+    tag::{FieldTag, WholeTag},
     words,
 };
 
@@ -38,7 +39,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
   meshlog quickstart
-  meshlog quickstart --data tests/data/nycflights13   all of 2013, not two weeks")]
+  meshlog quickstart --data tests/data/nycflights13   all of 2013")]
 pub(crate) struct Quickstart {
     /// Load the tables of this directory instead of the embedded subset: flights.csv, weather.csv,
     /// planes.csv, airports.csv and airlines.csv, each as it is or as .zip or .zst
@@ -102,8 +103,9 @@ impl Quickstart {
         let started = Instant::now();
         create(&mesh, &catalog).await?;
         out.line(format_args!(
-            "\ncreated {}, {} and {} in {}",
+            "\ncreated {}, {}, {} and {} in {}",
             words::counted(mesh.teams.len() as u64, "team"),
+            words::counted(mesh.tag_keys.len() as u64, "tag key"),
             words::counted(mesh.domains.len() as u64, "domain"),
             words::counted(mesh.products.len() as u64, "data product"),
             words::duration(started.elapsed()),
@@ -253,8 +255,10 @@ const BAD_PRODUCT: &str = "ops.flights";
 
 /// What to try, in order. A test runs them all.
 const NEXT: &[&str] = &[
-    "meshlog product list",
+    "meshlog search flight delays",
+    "meshlog search tag:unit=minutes",
     "meshlog product show ops.flights",
+    "meshlog product sample ops.flights --max 3 --profile",
     "meshlog consume ops.flights --last 3 -o table",
     "meshlog consume ops.flights --key N14228 --max 2",
     "meshlog product create sandbox.notes",
@@ -297,7 +301,7 @@ fn shape(product: &mesh::Product) -> Result<Shape> {
     })
 }
 
-/// Teams, domains and products with everything that is known of them.
+/// Teams, the vocabulary, domains and products with everything that is known of them.
 async fn create(mesh: &Mesh, catalog: &Catalog) -> Result<()> {
     for team in &mesh.teams {
         let team = proto::Team {
@@ -309,11 +313,29 @@ async fn create(mesh: &Mesh, catalog: &Catalog) -> Result<()> {
         let request = CreateTeamRequest { team: Some(team), ..Default::default() };
         catalog.create_team(request).await?;
     }
+    for key in &mesh.tag_keys {
+        let tag_key = proto::TagKey {
+            name: key.name.clone(),
+            owner: key.owner.clone(),
+            description: key.description.clone(),
+            value_type: named(
+                &key.value_type,
+                "TAG_VALUE_TYPE_",
+                proto::TagValueType::from_str_name,
+            )?
+            .into(),
+            allowed_values: key.allowed.clone(),
+            ..proto::TagKey::default()
+        };
+        let request = CreateTagKeyRequest { tag_key: Some(tag_key), ..Default::default() };
+        catalog.create_tag_key(request).await?;
+    }
     for domain in &mesh.domains {
         let domain = proto::Domain {
             name: domain.name.clone(),
             owner: domain.owner.clone(),
             description: domain.description.clone(),
+            tags: whole_tags(&domain.tags)?,
             ..proto::Domain::default()
         };
         let request = CreateDomainRequest { domain: Some(domain), ..Default::default() };
@@ -321,34 +343,46 @@ async fn create(mesh: &Mesh, catalog: &Catalog) -> Result<()> {
     }
     for product in &mesh.products {
         catalog.create_product(product_request(product)?).await?;
+        if product.active {
+            let name = product.name.clone();
+            catalog.activate_product(ActivateProductRequest { name, ..Default::default() }).await?;
+        }
     }
     Ok(())
 }
 
 fn product_request(product: &mesh::Product) -> Result<CreateProductRequest> {
-    let classification = format!("CLASSIFICATION_{}", product.classification.to_ascii_uppercase());
-    let classification = proto::Classification::from_str_name(&classification)
-        .ok_or_else(|| Failure::usage(format!("no classification {}", product.classification)))?;
-    let mut tags = Vec::new();
-    for tag in &product.tags {
-        tags.push(tag.parse::<ProductTag>().map_err(Failure::usage)?.0);
-    }
+    let mut tags = whole_tags(&product.tags)?;
     for tag in &product.field_tags {
         tags.push(tag.parse::<FieldTag>().map_err(Failure::usage)?.0);
+    }
+    let mut links = Vec::new();
+    for link in &product.links {
+        links.push(link.parse::<Link>().map_err(Failure::usage)?.0);
     }
     let value_schema = SchemaSource {
         format: SchemaFormat::JsonSchema.into(),
         text: mesh::embedded(&format!("schemas/{}", product.schema))?.to_owned(),
         ..SchemaSource::default()
     };
+    let classification = &product.classification;
     let product = proto::Product {
         name: product.name.clone(),
         owner: product.owner.clone(),
         description: product.description.clone(),
-        classification: classification.into(),
+        classification: named(
+            classification,
+            "CLASSIFICATION_",
+            proto::Classification::from_str_name,
+        )?
+        .into(),
+        kind: named(&product.kind, "PRODUCT_KIND_", proto::ProductKind::from_str_name)?.into(),
         tags,
         partitions: 1,
         key: product.key_rule.then(|| KeyRule { field: product.key.clone() }),
+        docs: product.docs.trim().to_owned(),
+        links,
+        support: product.support.clone(),
         ..proto::Product::default()
     };
     Ok(CreateProductRequest {
@@ -356,6 +390,17 @@ fn product_request(product: &mesh::Product) -> Result<CreateProductRequest> {
         value_schema: Some(value_schema),
         ..CreateProductRequest::default()
     })
+}
+
+/// A value of the contract by the word for it.
+fn named<T>(word: &str, prefix: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
+    let name = format!("{prefix}{}", word.to_ascii_uppercase().replace('-', "_"));
+    from_name(&name).ok_or_else(|| Failure::usage(format!("the flights mesh says `{word}`")))
+}
+
+fn whole_tags(texts: &[String]) -> Result<Vec<proto::Tag>> {
+    let tag = |text: &String| Ok(text.parse::<WholeTag>().map_err(Failure::usage)?.0);
+    texts.iter().map(tag).collect()
 }
 
 /// Counts and hashes keys and values in their order.

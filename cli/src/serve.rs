@@ -21,7 +21,8 @@ use crate::{
 #[command(before_help = "Examples:
   meshlog serve
   meshlog serve --data-dir ./data --listen 127.0.0.1:7421
-  meshlog serve --in-memory --listen 127.0.0.1:0")]
+  meshlog serve --in-memory --listen 127.0.0.1:0
+  meshlog serve --print-config > config.toml")]
 pub(crate) struct Serve {
     /// Where the records are kept; created if it does not exist [default: `broker.data_dir` of the
     /// configuration file, or $XDG_DATA_HOME/meshlog]
@@ -34,6 +35,9 @@ pub(crate) struct Serve {
     /// configuration file, or 127.0.0.1:7420]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Print the settings it would run with, as a configuration file that explains them, and end
+    #[arg(long)]
+    print_config: bool,
 }
 
 impl Serve {
@@ -45,7 +49,7 @@ impl Serve {
             Some(listen) => listen,
             None => DEFAULT_ADDRESS.parse().map_err(|_| Failure::usage("the default address"))?,
         };
-        let mut config = file.broker;
+        let mut config = file.broker.clone();
         if self.in_memory {
             config.data_dir = None;
         } else {
@@ -53,8 +57,15 @@ impl Serve {
                 self.data_dir.or(config.data_dir).or_else(settings::default_data_dir).ok_or_else(
                     || Failure::usage("there is no home directory; name one with --data-dir DIR"),
                 )?;
-            out.note(format_args!("data directory: {}", directory.display()));
+            if !self.print_config {
+                out.note(format_args!("data directory: {}", directory.display()));
+            }
             config.data_dir = Some(directory);
+        }
+        if self.print_config {
+            let serve = settings::ServeFile { listen: Some(listen) };
+            let file = settings::File { serve, broker: config, ..file };
+            return out.line(file.to_toml()?.trim_end());
         }
         // Before the directory is touched, so that a wrong address leaves nothing behind.
         let listener = bind(listen).await?;

@@ -14,6 +14,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
     /// Version, storage and limits
+    #[command(before_help = "Examples:
+  meshlog server info
+  meshlog server info -o json")]
     Info(Info),
 }
 

@@ -1,10 +1,15 @@
-//! Where flags, environment, the configuration file and defaults meet, in that order.
+//! Where flags, environment, contexts, the configuration file and defaults meet, in that order.
 //!
 //! The file is `$XDG_CONFIG_HOME/meshlog/config.toml`, or `~/.config/meshlog/config.toml`. All of
 //! it is optional, and a key it does not know is an error:
 //!
 //! ```toml
 //! server = "127.0.0.1:7420"
+//! current_context = "lab"
+//!
+//! [context.lab]
+//! server = "127.0.0.1:7421"
+//! application = "night-shift"
 //!
 //! [serve]
 //! listen = "127.0.0.1:7420"
@@ -16,49 +21,163 @@
 //! ring = "64MiB"
 //! ```
 //!
-//! `[broker]` is [`meshlog_broker::Config`], with all of its settings.
+//! `[broker]` is [`meshlog_broker::Config`], with all of its settings. `meshlog config context`
+//! writes the contexts (see `config/`).
 
 use std::{
-    env,
+    collections::BTreeMap,
+    env, fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use meshlog_broker::Config;
+use clap_complete::ArgValueCompleter;
+use meshlog_broker::{Config, config::reference};
 use meshlog_client::{Client, ClientConfig};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::exit::{Failure, Result};
+use crate::{
+    completion,
+    exit::{Exit, Failure, Result},
+};
 
 /// Where a broker listens and a client looks, unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:7420";
 
+/// What this program calls itself, unless told otherwise.
+const DEFAULT_APPLICATION: &str = "meshlog-cli";
+
 /// Which broker to talk to.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Address of the broker [default: `server` of the configuration file, or 127.0.0.1:7420]
-    #[arg(long, value_name = "HOST:PORT", env = "MESHLOG_SERVER", hide_env_values = true)]
+    /// Address of the broker [env: MESHLOG_SERVER] [default: that of the context, or `server` of
+    /// the configuration file, or 127.0.0.1:7420]
+    #[arg(long, value_name = "HOST:PORT")]
     pub(crate) server: Option<String>,
+    /// Context of the configuration file to use [env: MESHLOG_CONTEXT] [default: the one chosen
+    /// with `meshlog config context use`]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(completion::contexts))]
+    pub(crate) context: Option<String>,
+}
+
+/// Where a setting comes from; what stands first wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The command line.
+    Flag(&'static str),
+    /// This environment variable.
+    Environment(&'static str),
+    /// This context of the file.
+    Context(String),
+    /// The file itself.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Context(name) => write!(f, "context {name}"),
+            Self::File => f.write_str("file"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    /// The value.
+    pub(crate) value: T,
+    /// Where it comes from.
+    pub(crate) source: Source,
+}
+
+impl<T> Setting<T> {
+    pub(crate) fn new(value: T, source: Source) -> Self {
+        Self { value, source }
+    }
+}
+
+/// What a client command needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    /// The context in use, if there is one.
+    pub(crate) context: Option<Setting<String>>,
+    /// Address of the broker.
+    pub(crate) server: Setting<String>,
+    /// What this program calls itself.
+    pub(crate) application: Setting<String>,
 }
 
 impl ServerArgs {
     /// Connects to the broker.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        connect(&self.address()?).await
+        let resolved = self.resolve()?;
+        connect_as(&resolved.server.value, &resolved.application.value).await
     }
 
-    /// The address: flag, environment, file, default.
+    /// The address: flag, environment, context, file, default.
     pub(crate) fn address(&self) -> Result<String> {
-        Ok(match &self.server {
-            Some(server) => server.clone(),
-            None => File::load()?.server.unwrap_or_else(|| DEFAULT_ADDRESS.into()),
-        })
+        Ok(self.resolve()?.server.value)
     }
+
+    /// Every setting with its source. The file is read only if it can matter.
+    pub(crate) fn resolve(&self) -> Result<Resolved> {
+        let flag = |value: &Option<String>, name| {
+            value.clone().map(|value| Setting::new(value, Source::Flag(name)))
+        };
+        let server = flag(&self.server, "--server").or_else(|| environment("MESHLOG_SERVER"));
+        let context = flag(&self.context, "--context").or_else(|| environment("MESHLOG_CONTEXT"));
+        let file = match (&server, &context) {
+            (Some(_), None) => File::default(),
+            _ => File::load()?,
+        };
+        let context = context.or_else(|| {
+            let current = file.current_context.clone();
+            current.map(|name| Setting::new(name, Source::File))
+        });
+        let chosen = context.as_ref().map(|context| file.context(&context.value)).transpose()?;
+        let of_context = |value: String| {
+            let name = context.as_ref().map(|context| context.value.clone()).unwrap_or_default();
+            Setting::new(value, Source::Context(name))
+        };
+        // A context named on the command line wins over an address in the environment.
+        let environment_gives_way = matches!(
+            (&server, &context),
+            (Some(server), Some(context))
+                if matches!(server.source, Source::Environment(_))
+                    && matches!(context.source, Source::Flag(_))
+        );
+        let server = server
+            .filter(|_| !environment_gives_way)
+            .or_else(|| chosen.map(|context| of_context(context.server.clone())))
+            .or_else(|| file.server.clone().map(|server| Setting::new(server, Source::File)))
+            .unwrap_or_else(|| Setting::new(DEFAULT_ADDRESS.into(), Source::Default));
+        let application = chosen
+            .and_then(|context| context.application.clone())
+            .map_or_else(|| Setting::new(DEFAULT_APPLICATION.into(), Source::Default), of_context);
+        Ok(Resolved { context, server, application })
+    }
+}
+
+/// A variable that is set and not empty.
+pub(crate) fn environment(name: &'static str) -> Option<Setting<String>> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(Setting::new(value, Source::Environment(name)))
 }
 
 /// Connects under the name of this program.
 pub(crate) async fn connect(address: &str) -> Result<Client> {
-    let config = ClientConfig { application: "meshlog-cli".into(), ..ClientConfig::default() };
+    connect_as(address, DEFAULT_APPLICATION).await
+}
+
+async fn connect_as(address: &str, application: &str) -> Result<Client> {
+    let config = ClientConfig { application: application.into(), ..ClientConfig::default() };
     Client::connect_with(address, config).await.map_err(|error| {
         let hint = match error.reason() {
             "UNREACHABLE" => ", or name another broker with --server HOST:PORT",
@@ -70,11 +189,15 @@ pub(crate) async fn connect(address: &str) -> Result<Client> {
 }
 
 /// The configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct File {
     /// Address of the broker that client commands talk to. Default: 127.0.0.1:7420.
     pub(crate) server: Option<String>,
+    /// The context in use unless another one is named.
+    pub(crate) current_context: Option<String>,
+    /// Brokers by name.
+    pub(crate) context: BTreeMap<String, Context>,
     /// Settings of `meshlog serve`.
     pub(crate) serve: ServeFile,
     /// The broker that `meshlog serve` opens. Its `data_dir` defaults to `$XDG_DATA_HOME/meshlog`,
@@ -82,24 +205,74 @@ pub(crate) struct File {
     pub(crate) broker: Config,
 }
 
+/// A broker that has a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Context {
+    /// Its address.
+    pub(crate) server: String,
+    /// What this program calls itself there. Default: meshlog-cli.
+    pub(crate) application: Option<String>,
+}
+
 /// The part of the file for `meshlog serve`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServeFile {
     /// The address to listen on. Default: 127.0.0.1:7420.
+    #[schemars(with = "Option<String>")]
     pub(crate) listen: Option<SocketAddr>,
 }
 
 impl File {
+    /// The JSON Schema of the file.
+    pub(crate) fn schema() -> serde_json::Value {
+        reference::schema_of::<Self>()
+    }
+
+    /// The file with these settings, and what each means.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        let values = serde_json::to_value(self).map_err(|error| {
+            Failure::new(Exit::Error, format!("the settings cannot be written: {error}"))
+        })?;
+        Ok(reference::commented_toml(&Self::schema(), &values))
+    }
+
+    /// Where the user's file is; none without a home directory.
+    pub(crate) fn path() -> Option<PathBuf> {
+        Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("meshlog/config.toml"))
+    }
+
     /// The user's file; all defaults if there is none.
     pub(crate) fn load() -> Result<Self> {
-        match user_directory("XDG_CONFIG_HOME", ".config") {
-            Some(directory) => Self::read(&directory.join("meshlog/config.toml")),
+        match Self::path() {
+            Some(path) => Self::read(&path),
             None => Ok(Self::default()),
         }
     }
 
-    fn read(path: &Path) -> Result<Self> {
+    /// A context by name; the error lists those there are.
+    pub(crate) fn context(&self, name: &str) -> Result<&Context> {
+        self.context.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.context.keys().map(String::as_str).collect();
+            let there_are = match names.as_slice() {
+                [] => "there are none yet; add one with".to_owned(),
+                names => {
+                    format!("there are {}; choose one of them, or add it with", names.join(", "))
+                }
+            };
+            Failure::new(
+                Exit::NotFound,
+                format!(
+                    "no context is called `{name}`: {there_are} `meshlog config context add {name} \
+                     --server HOST:PORT`"
+                ),
+            )
+        })
+    }
+
+    /// A file at this place; all defaults if there is none.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let wrong = |error: &dyn std::fmt::Display| {
             let path = path.display();
             Failure::usage(format!("the configuration file {path} cannot be used: {error}"))
@@ -139,6 +312,36 @@ mod tests {
         assert_eq!(file.server.as_deref(), Some("h:1"));
         assert_eq!(file.broker.data_dir.as_deref(), Some(Path::new("/d")));
         assert_eq!(file.serve.listen, Some("127.0.0.1:0".parse().unwrap()));
+    }
+
+    /// `MESHLOG_WRITE_DOCS=1` writes it instead.
+    #[test]
+    fn the_page_about_settings_is_what_the_code_says() {
+        const MARK: &str = "<!-- From here on written by the test of cli/src/settings.rs. -->\n\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (head, tables) = page.split_once(MARK).unwrap();
+        let expected = reference::markdown(&File::schema());
+        if env::var_os("MESHLOG_WRITE_DOCS").is_some() {
+            std::fs::write(&path, format!("{head}{MARK}{expected}")).unwrap();
+            return;
+        }
+        assert_eq!(tables, expected, "run it again with MESHLOG_WRITE_DOCS=1");
+    }
+
+    #[test]
+    fn a_printed_file_is_read_back_as_it_was() {
+        let mut file = File { server: Some("h:1".into()), ..File::default() };
+        file.serve.listen = Some("127.0.0.1:0".parse().unwrap());
+        file.broker = Config::at("/a \"quoted\" directory");
+        file.broker.edge.max_connections = 7;
+        let lab = Context { server: "h:2".into(), application: None };
+        file.context = BTreeMap::from([("the lab".into(), lab)]);
+        for file in [File::default(), file] {
+            let text = file.to_toml().unwrap();
+            assert_eq!(toml::from_str::<File>(&text).unwrap(), file, "{text}");
+            assert!(text.contains("\n# Bytes written and synced together at most."), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::exit::{Exit, Failure, Result};
+
 /// `CLASSIFICATION_PUBLIC` as `public`; nothing for the unset value.
 pub(crate) fn word(name: &str, prefix: &str) -> String {
     match name.strip_prefix(prefix).unwrap_or(name) {
@@ -20,6 +22,67 @@ pub(crate) fn time(wire: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 pub(crate) fn system_time(time: std::time::SystemTime) -> Timestamp {
     // Outside jiff's years -9999 to 9999 there is no time a broker could mean.
     Timestamp::try_from(time).unwrap_or_default()
+}
+
+/// A time for a table, to the second.
+pub(crate) fn when(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".into(), |time| format!("{time:.0}"))
+}
+
+/// A time a person wrote: RFC 3339, or a day, which begins at midnight UTC.
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let day = |day: jiff::civil::Date| day.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let time = text.parse().ok();
+    time.or_else(|| Some(day(text.parse().ok()?)?.timestamp())).ok_or_else(|| {
+        "write it as a day such as 2027-01-31, or as a time such as 2027-01-31T12:00:00Z".into()
+    })
+}
+
+/// A time for the contract.
+pub(crate) fn to_wire(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+/// The names of the fields that an update changes.
+#[derive(Debug, Default)]
+pub(crate) struct Mask(Vec<String>);
+
+impl Mask {
+    /// One more; the same one only once.
+    pub(crate) fn add(&mut self, path: &str) {
+        if !self.0.iter().any(|there| there == path) {
+            self.0.push(path.to_owned());
+        }
+    }
+
+    /// For the contract.
+    pub(crate) fn done(self) -> prost_types::FieldMask {
+        prost_types::FieldMask { paths: self.0 }
+    }
+}
+
+/// Adds what is not there yet.
+pub(crate) fn add_all(list: &mut Vec<String>, added: Vec<String>) {
+    for item in added {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+}
+
+/// Removes each of these; what is not there cannot go.
+pub(crate) fn remove_all(what: &str, list: &mut Vec<String>, removed: &[String]) -> Result<()> {
+    for item in removed {
+        let Some(place) = list.iter().position(|there| there == item) else {
+            let there = if list.is_empty() { "none".into() } else { list.join(", ") };
+            return Err(Failure::new(
+                Exit::NotFound,
+                format!("there is no {what} `{item}` to remove; there are {there}"),
+            ));
+        };
+        list.remove(place);
+    }
+    Ok(())
 }
 
 /// A count with thousands separated: `336,776`.
@@ -76,6 +139,29 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(3_050)), "3.05 s");
         assert_eq!(duration(Duration::from_secs(120)), "120 s");
         assert_eq!(duration(Duration::from_nanos(900)), "0.90 µs");
+    }
+
+    #[test]
+    fn a_time_is_a_day_or_a_moment() {
+        let day = parse_time("2027-01-31").unwrap();
+        assert_eq!(day, parse_time("2027-01-31T00:00:00Z").unwrap());
+        assert_eq!(when(Some(day)), "2027-01-31T00:00:00Z");
+        assert_eq!(time(Some(to_wire(day))), Some(day));
+        for wrong in ["", "soon", "2027-13-01", "31.01.2027"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lists_grow_once_and_shrink_only_by_what_is_there() {
+        let texts = |list: &[&str]| list.iter().map(|item| item.to_string()).collect::<Vec<_>>();
+        let mut list = texts(&["a", "b"]);
+        add_all(&mut list, texts(&["b", "c", "c"]));
+        assert_eq!(list, ["a", "b", "c"]);
+        remove_all("contact", &mut list, &texts(&["a"])).unwrap();
+        let failure = remove_all("contact", &mut list, &texts(&["a"])).unwrap_err().to_string();
+        assert!(failure.contains("contact `a`") && failure.contains("b, c"), "{failure}");
+        assert_eq!(list, ["b", "c"]);
     }
 
     #[test]

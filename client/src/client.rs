@@ -60,7 +60,7 @@ impl Client {
 
     /// A consumer of records of `product` (`<domain>.<name>`), to be configured and built.
     pub fn consumer(&self, product: impl Into<String>) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.transport.clone(), product.into())
+        ConsumerBuilder::new(self.transport.clone(), self.calls.clone(), product.into())
     }
 
     /// The catalogue: products, schemas, domains, teams; single reads; facts about the broker.

@@ -83,6 +83,8 @@ pub(crate) mod reason {
     pub(crate) const PROTOCOL: &str = "PROTOCOL_VIOLATED";
     /// The broker does not know this producer any more.
     pub(crate) const PRODUCER_UNKNOWN: &str = "PRODUCER_UNKNOWN";
+    /// Somebody else changed it first.
+    pub(crate) const ETAG_MISMATCH: &str = "ETAG_MISMATCH";
     /// A sequence before this one is missing.
     pub(crate) const SEQUENCE_GAP: &str = "SEQUENCE_GAP";
 }

@@ -22,6 +22,14 @@ pub struct Entry {
     pub permit: Option<Permit>,
 }
 
+impl Entry {
+    /// Whether it is control work, which goes on when the disk is full: it has controls, and
+    /// batches at most to tell of them.
+    pub(crate) fn is_control(&self) -> bool {
+        !self.controls.is_empty()
+    }
+}
+
 /// Records for one stream. Storage never looks inside.
 #[derive(Clone, Debug)]
 pub struct Batch {

@@ -172,6 +172,8 @@ impl Keeper {
         let retention = engine.retention.step(engine);
         if engine.parts.disk.is_memory() {
             self.release_in_memory(engine);
+            // Nothing is kept back here, so the next append finds out whether there is room.
+            engine.accept_data();
             return retention;
         }
         let retry = self.keep_space(engine);

@@ -27,6 +27,7 @@ mod retention;
 mod state;
 mod storage;
 mod stream;
+mod verify;
 
 #[doc = include_str!("../FORMAT.md")]
 pub mod format_description {}
@@ -42,3 +43,6 @@ pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
 pub use storage::{Health, Stats, Storage};
+pub use verify::{
+    CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,
+};

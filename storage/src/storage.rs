@@ -226,6 +226,12 @@ impl Storage {
         folded.values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    /// Wall time, by the clock it was opened with.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.engine.parts.clock.now()
+    }
+
     /// The streams that exist, by id.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamId> {

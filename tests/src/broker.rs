@@ -1,64 +1,41 @@
-//! A broker behind a real gRPC port.
+//! A broker behind a real gRPC port, and the stubs of its services.
 
-use std::net::SocketAddr;
+use std::ops::Deref;
 
-use meshlog_broker::{Broker, Config, edge};
-use meshlog_proto::v1;
+use meshlog_broker::Config;
 use meshlog_proto::v1::admin_service_client::AdminServiceClient;
 use meshlog_proto::v1::catalog_service_client::CatalogServiceClient;
 use meshlog_proto::v1::record_service_client::RecordServiceClient;
 use meshlog_proto::v1::schema_service_client::SchemaServiceClient;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::product::ProductBuilder;
-
-/// A broker in memory, served on a free loopback port until it is dropped.
+/// A [`meshlog_testing::TestBroker`] with a port, spoken to with generated stubs.
 #[derive(Debug)]
 pub struct TestBroker {
-    broker: Broker,
-    address: SocketAddr,
+    broker: meshlog_testing::TestBroker,
     channel: Channel,
-    shutdown: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<meshlog_broker::Result<()>>>,
 }
 
 impl TestBroker {
-    /// With the default settings.
+    /// In memory, with the default settings.
     pub async fn start() -> Self {
         Self::start_with(Config::default()).await
     }
 
     /// With these settings.
     pub async fn start_with(config: Config) -> Self {
-        Self::serve(Broker::open(config).expect("the broker opens")).await
+        Self::over(meshlog_testing::TestBroker::builder().config(config).port().start().await)
     }
 
-    /// Serves a broker that was opened in some other way.
-    pub async fn serve(broker: Broker) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound listener has an address");
-        let (shutdown, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(edge::serve(broker.clone(), listener, async move {
-            // A dropped sender stops the server as well.
-            let _dropped = stopped.await;
-        }));
-        let channel = endpoint(address).connect_lazy();
-        Self { broker, address, channel, shutdown: Some(shutdown), server: Some(server) }
+    /// On a disk that tells what was synced.
+    pub async fn start_on_simulated_disk() -> Self {
+        let builder = meshlog_testing::TestBroker::builder().on_simulated_disk();
+        Self::over(builder.port().start().await)
     }
 
-    /// The embedded API of the same broker.
-    #[must_use]
-    pub fn broker(&self) -> &Broker {
-        &self.broker
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    fn over(broker: meshlog_testing::TestBroker) -> Self {
+        let channel = endpoint(&broker).connect_lazy();
+        Self { broker, channel }
     }
 
     /// The connection that the clients below share.
@@ -70,7 +47,7 @@ impl TestBroker {
     /// A connection of its own.
     #[must_use]
     pub fn connect(&self) -> Channel {
-        endpoint(self.address).connect_lazy()
+        endpoint(&self.broker).connect_lazy()
     }
 
     /// Append, read, subscribe.
@@ -96,22 +73,18 @@ impl TestBroker {
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel())
     }
+}
 
-    /// Creates a product; fails the test if that fails.
-    pub async fn create(&self, product: ProductBuilder) -> v1::Product {
-        let created = self.catalog().create_product(product.request()).await;
-        created.expect("the product is created").into_inner().product.expect("an answer has it")
-    }
+impl Deref for TestBroker {
+    type Target = meshlog_testing::TestBroker;
 
-    /// Begins the shutdown; the task ends when the server has drained.
-    pub fn begin_shutdown(&mut self) -> JoinHandle<meshlog_broker::Result<()>> {
-        drop(self.shutdown.take());
-        self.server.take().expect("the server is running")
+    fn deref(&self) -> &Self::Target {
+        &self.broker
     }
 }
 
-fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint::from_shared(format!("http://{address}"))
+fn endpoint(broker: &meshlog_testing::TestBroker) -> Endpoint {
+    Endpoint::from_shared(format!("http://{}", broker.address()))
         .expect("a socket address makes a URI")
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)

@@ -10,12 +10,15 @@
 //! # }
 //! ```
 
+mod binary;
 mod broker;
 mod failure;
-mod product;
+mod mesh;
 mod record;
 
+pub use binary::binary;
 pub use broker::TestBroker;
 pub use failure::{Failure, failure};
-pub use product::{ProductBuilder, product};
+pub use mesh::{MESH_TAG_KEYS, generated_company, generated_mesh};
+pub use meshlog_testing::{ProductBuilder, product};
 pub use record::{AppendBuilder, append, positions, read, subscribe, values};

@@ -6,6 +6,12 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/catalogue.rs"]
+mod catalogue;
+#[path = "e2e/catalogue_crash.rs"]
+mod catalogue_crash;
+#[path = "e2e/cursors.rs"]
+mod cursors;
 #[path = "e2e/disk.rs"]
 mod disk;
 #[path = "e2e/drain.rs"]
@@ -16,6 +22,8 @@ mod errors;
 mod health;
 #[path = "e2e/idempotence.rs"]
 mod idempotence;
+#[path = "e2e/language_fixtures.rs"]
+mod language_fixtures;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/local.rs"]
@@ -30,7 +38,13 @@ mod reflection;
 mod restart;
 #[path = "e2e/resume.rs"]
 mod resume;
+#[path = "e2e/sample.rs"]
+mod sample;
 #[path = "e2e/schema.rs"]
 mod schema;
+#[path = "e2e/search.rs"]
+mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
+#[path = "e2e/usage.rs"]
+mod usage;

@@ -3,12 +3,19 @@
 use std::sync::Arc;
 
 use meshlog_proto::v1::{self, Classification, SchemaFormat, SchemaSource};
+use parking_lot::RwLock;
 use ulid::Ulid;
 
-use super::name::{SANDBOX, check_product, shell_word};
+use super::audit::{Act, Kind};
+use super::facts::Facts;
+use super::mutation::Mutation;
+use super::name::{SANDBOX, check_product, shell_word, shown};
 use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
-use super::{Catalogue, aside, check_length, domain, invalid, now, settings, tag, team};
+use super::{
+    Catalogue, aside, change, check_length, domain, facts, inheritance, invalid, moving,
+    provenance, references, settings, tag, team,
+};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Schema};
@@ -18,6 +25,9 @@ pub const MAX_PARTITIONS: u32 = 1024;
 
 pub(super) const MAX_DOCS_BYTES: usize = 64 << 10;
 pub(super) const MAX_SUPPORT_BYTES: usize = 1 << 10;
+const MAX_LINKS: usize = 20;
+const MAX_LINK_TITLE_BYTES: usize = 200;
+const MAX_LINK_BYTES: usize = 2 << 10;
 
 impl Catalogue {
     /// Creates a product, its domain and its team where asked, in one entry.
@@ -25,7 +35,8 @@ impl Catalogue {
     /// # Errors
     /// `FIELD_MISSING` with every mandatory field that is missing and the command that mends it;
     /// `NAME_INVALID`, `NAME_RESERVED`, `INVALID_ARGUMENT`, `SCHEMA_MALFORMED`,
-    /// `DOMAIN_NOT_FOUND`, `TEAM_NOT_FOUND`, `PRODUCT_EXISTS`.
+    /// `DOMAIN_NOT_FOUND`, `TEAM_NOT_FOUND`, `TAG_KEY_NOT_FOUND`, `TAG_VALUE_INVALID`,
+    /// `PRODUCT_NOT_FOUND` (an input), `PRODUCT_EXISTS`.
     pub async fn create_product(
         &self,
         caller: &Caller,
@@ -33,65 +44,57 @@ impl Catalogue {
     ) -> Result<v1::CreateProductResponse> {
         let validate_only = request.validate_only;
         let (catalogue, author) = (self.clone(), caller.clone());
-        let plan = aside(move || Plan::new(&catalogue, &author, request)).await?;
+        let mut plan = aside(move || Plan::new(&catalogue, &author, request)).await?;
         let mut mutation = self.begin().await;
-        let (new_domain, new_team, contacts) = plan.check_against(&self.inner.view.read())?;
-        let mut product = plan.product;
-        let effective = settings::resolve(product.settings.as_ref(), plan.value.format())?;
-        let answer = |mut product: v1::Product| {
-            product.schema_version = 1;
-            product.effective_settings = Some(effective);
-            product.contacts = contacts;
-            v1::CreateProductResponse { product: Some(product) }
-        };
+        plan.check_against(&self.inner.view.read())?;
+        let nothing = Facts::new();
+        let mut act = Act::new("create_product", Kind::Product, &plan.product.name);
+        let mut company = Vec::new();
+        if let Some(new_team) = plan.new_team.take() {
+            let team = team::add(&mut mutation, caller, new_team);
+            act = act.along("new_team", facts::differences(&nothing, &facts::of_team(&team)));
+            company = team.contacts;
+        }
+        let mut domain_tags = None;
+        if let Some(new_domain) = plan.new_domain.take() {
+            let domain = domain::add(&mut mutation, caller, new_domain);
+            act = act.along("new_domain", facts::differences(&nothing, &facts::of_domain(&domain)));
+            domain_tags = Some(domain.tags);
+        }
+        let value = Arc::clone(&plan.value);
+        let mut answer = plan.add(&self.inner.view, &mut mutation, caller)?;
+        let changes = facts::differences(&nothing, &facts::of_product(&answer));
+        let act = act.id(&answer.id).changes(changes);
+        change::finish(&self.inner.view, &mut answer, &value)?;
+        // What is created along with it is not in the view yet.
+        if answer.contacts.is_empty() {
+            answer.contacts = company;
+        }
+        if let Some(tags) = domain_tags {
+            answer.effective_tags = inheritance::of_product(&tags, &answer.tags);
+        }
         if validate_only {
-            return Ok(answer(product));
+            answer.id.clear();
+            answer.etag.clear();
+            return Ok(v1::CreateProductResponse { product: Some(answer) });
         }
-
-        if let Some(new_team) = new_team {
-            team::add(&mut mutation, caller, new_team);
-        }
-        if let Some(new_domain) = new_domain {
-            domain::add(&mut mutation, caller, new_domain);
-        }
-        product.id = Ulid::generate().to_string();
-        product.etag = mutation.etag();
-        product.create_time = Some(now());
-        product.created_by = caller.principal();
-        product.update_time = product.create_time;
-        product.updated_by = product.created_by.clone();
-        let version = StoredVersion {
-            version: 1,
-            storage_id: mutation.next_storage_id()?,
-            value: mutation.store_schema(&plan.value),
-            key: plan.key.as_ref().map(|key| mutation.store_schema(key)).unwrap_or_default(),
-            create_time: product.create_time,
-            created_by: product.created_by.clone(),
-        };
-        let stored = StoredProduct {
-            number: mutation.next_product_number(),
-            streams: (0..product.partitions).map(|_| mutation.create_stream().0).collect(),
-            versions: vec![version],
-            product: Some(product.clone()),
-        };
-        mutation.set(Key::Product(&product.id), &stored);
-        mutation.commit().await?;
-        Ok(answer(product))
+        mutation.commit(caller, act).await?;
+        Ok(v1::CreateProductResponse { product: Some(answer) })
     }
 }
 
-/// A request that is right in itself.
-struct Plan {
-    product: v1::Product,
+/// A product to be created: right in itself, not yet compared with what there is.
+pub(super) struct Plan {
+    pub(super) product: v1::Product,
     domain: String,
-    value: Arc<Schema>,
+    pub(super) value: Arc<Schema>,
     key: Option<Arc<Schema>>,
+    /// What is to be created with it; after [`Plan::check_against`] only what does not exist.
     new_domain: Option<v1::Domain>,
     new_team: Option<v1::Team>,
+    /// Paths that the broker filled in.
+    inferred: Vec<&'static str>,
 }
-
-/// What must be created together with a product, and the contacts of its owner.
-type Company = (Option<v1::Domain>, Option<v1::Team>, Vec<String>);
 
 impl Plan {
     fn new(
@@ -102,20 +105,12 @@ impl Plan {
         let asked = request.product.ok_or_else(|| invalid("product", "it is missing"))?;
         let (domain, _) = check_product(&asked.name)?;
         let domain = domain.to_owned();
-        let mut product = v1::Product {
-            name: asked.name,
-            owner: asked.owner,
-            description: asked.description,
-            classification: asked.classification,
-            state: v1::ProductState::Draft.into(),
-            tags: asked.tags,
-            partitions: asked.partitions.max(1),
-            settings: asked.settings,
-            key: asked.key,
-            docs: asked.docs,
-            support: asked.support,
-            ..Default::default()
-        };
+        let mut product = given(asked);
+        let mut inferred = Vec::new();
+        if product.partitions == 0 {
+            product.partitions = 1;
+            inferred.push("partitions");
+        }
         let (mut new_domain, mut new_team) = (request.new_domain, request.new_team);
         if let Some(team) = &mut new_team {
             if team.name.is_empty() {
@@ -140,87 +135,168 @@ impl Plan {
         }
         let mut value_schema = request.value_schema;
         if domain == SANDBOX {
-            fill_sandbox(caller, &mut product);
-            value_schema = value_schema.or_else(|| Some(sandbox_schema()));
+            inferred.append(&mut fill_sandbox(caller, &mut product));
+            if value_schema.is_none() {
+                value_schema = Some(sandbox_schema());
+                inferred.push("schema_version");
+            }
         }
         let missing = missing_fields(&product, value_schema.is_some());
         let value_schema = match value_schema {
             Some(value_schema) if missing.is_empty() => value_schema,
             _ => return Err(field_missing(&product, &missing)),
         };
-        check_texts(&product)?;
-        if product.partitions > MAX_PARTITIONS {
+        let value = catalogue.parse(&value_schema, "value_schema")?;
+        let key = request.key_schema.map(|source| catalogue.parse(&source, "key_schema"));
+        let key = key.transpose()?;
+        tag::check(&product.tags, std::iter::once(&*value))?;
+        let plan = Self { product, domain, value, key, new_domain, new_team, inferred };
+        plan.check_itself()?;
+        Ok(plan)
+    }
+
+    /// Of a product that takes most of what it says from another one.
+    pub(super) fn of(
+        product: v1::Product,
+        value: Arc<Schema>,
+        key: Option<Arc<Schema>>,
+    ) -> Result<Self> {
+        let (domain, _) = check_product(&product.name)?;
+        let domain = domain.to_owned();
+        let (new_domain, new_team, inferred) = (None, None, Vec::new());
+        tag::check(&product.tags, std::iter::once(&*value))?;
+        let plan = Self { product, domain, value, key, new_domain, new_team, inferred };
+        plan.check_itself()?;
+        Ok(plan)
+    }
+
+    fn check_itself(&self) -> Result<()> {
+        let product = &self.product;
+        check_texts(product)?;
+        if !(1..=MAX_PARTITIONS).contains(&product.partitions) {
             return Err(invalid(
                 "product.partitions",
                 format!("1 to {MAX_PARTITIONS}, not {}", product.partitions),
             ));
         }
-
-        let value = catalogue.parse(&value_schema, "value_schema")?;
-        let key = request.key_schema.map(|source| catalogue.parse(&source, "key_schema"));
-        let key = key.transpose()?;
-        tag::check(&product.tags, std::iter::once(&*value))?;
-        settings::resolve(product.settings.as_ref(), value.format())?;
-        if let Some(rule) = &product.key {
-            check_key_rule(&FieldPath::new(&rule.field), &value)?;
+        settings::resolve(product.settings.as_ref(), self.value.format())?;
+        match &product.key {
+            Some(rule) => check_key_rule(&FieldPath::new(&rule.field), &self.value),
+            None => Ok(()),
         }
-        Ok(Self { product, domain, value, key, new_domain, new_team })
     }
 
-    fn check_against(&self, view: &View) -> Result<Company> {
-        let product = &self.product;
-        if view.products.contains_key(product.name.as_str()) {
-            return Err(Error::new(
-                Reason::ProductExists,
-                format!(
-                    "the product `{}` exists already; `meshlog product show {0}` shows it",
-                    product.name
-                ),
-            )
-            .with("product", &product.name));
-        }
-        let new_domain = self.new_domain.as_ref().filter(|_| !domain::exists(view, &self.domain));
+    /// Compares it with what there is.
+    pub(super) fn check_against(&mut self, view: &View) -> Result<()> {
+        moving::check_free(view, &self.product.name, "")?;
+        self.new_domain.take_if(|_| domain::exists(view, &self.domain));
+        let new_domain = self.new_domain.as_ref();
         if new_domain.is_none() && !domain::exists(view, &self.domain) {
-            return Err(domain::not_found(&self.domain, Some(&product.name)));
+            return Err(domain::not_found(&self.domain, Some(&self.product.name)));
         }
         let domain_owner = new_domain.map(|domain| domain.owner.as_str());
-        let new_team = self.new_team.as_ref().filter(|team| team::find(view, &team.name).is_none());
+        self.new_team.take_if(|team| view.team(&team.name).is_some());
+        let new_team = self.new_team.as_ref();
         if let Some(team) = new_team {
             team::check(team)?;
-            if team.name != product.owner && Some(team.name.as_str()) != domain_owner {
+            if team.name != self.product.owner && Some(team.name.as_str()) != domain_owner {
                 return Err(invalid(
                     "new_team.name",
                     format!("neither the product nor its new domain is owned by `{}`", team.name),
                 ));
             }
         }
-        let contacts = |name: &str| match new_team {
-            Some(team) if team.name == name => Ok(team.contacts.clone()),
-            _ => team::find(view, name)
-                .map(|team| team.contacts.clone())
-                .ok_or_else(|| team::not_found(name)),
+        let exists = |name: &str| match new_team {
+            Some(team) if team.name == name => Ok(()),
+            _ => team::check_owner(view, name).map(drop),
         };
         if let Some(new_domain) = new_domain {
             domain::check(new_domain)?;
-            contacts(&new_domain.owner)?;
+            tag::check_vocabulary(view, &new_domain.tags, &[])?;
+            exists(&new_domain.owner)?;
         }
-        let contacts = contacts(&product.owner)?;
-        Ok((new_domain.cloned(), new_team.cloned(), contacts))
+        if !(self.domain == SANDBOX && self.product.owner == SANDBOX) {
+            exists(&self.product.owner)?;
+        }
+        tag::check_vocabulary(view, &self.product.tags, &[])?;
+        references::check_inputs(view, &mut self.product)
+    }
+
+    /// Adds it to a change; gives it as it will be.
+    pub(super) fn add(
+        self,
+        view: &RwLock<View>,
+        mutation: &mut Mutation<'_>,
+        caller: &Caller,
+    ) -> Result<v1::Product> {
+        let time = mutation.now();
+        let mut product = self.product;
+        product.id = Ulid::generate().to_string();
+        product.etag = mutation.etag();
+        product.create_time = Some(time);
+        product.created_by = caller.principal();
+        product.update_time = Some(time);
+        product.updated_by = caller.principal();
+        product.schema_version = 1;
+        let said = facts::differences(&Facts::new(), &facts::of_product(&product));
+        provenance::renew(&mut product.provenance, &said, &self.inferred, caller, time);
+        let version = StoredVersion {
+            version: 1,
+            storage_id: mutation.next_storage_id()?,
+            value: mutation.store_schema(&self.value),
+            key: self.key.as_ref().map(|key| mutation.store_schema(key)).unwrap_or_default(),
+            create_time: Some(time),
+            created_by: caller.principal(),
+        };
+        let stored = StoredProduct {
+            number: mutation.next_product_number(),
+            streams: (0..product.partitions).map(|_| mutation.create_stream().0).collect(),
+            versions: vec![version],
+            product: Some(change::for_storage(view, &product, None)?),
+        };
+        mutation.set(Key::Product(&product.id), &stored);
+        Ok(product)
     }
 }
 
-/// Fills in what a product outside the sandbox must be given.
-pub(super) fn fill_sandbox(caller: &Caller, product: &mut v1::Product) {
+/// Without what only the server says: a draft.
+fn given(asked: v1::Product) -> v1::Product {
+    v1::Product {
+        name: asked.name,
+        owner: asked.owner,
+        description: asked.description,
+        classification: asked.classification,
+        state: v1::ProductState::Draft.into(),
+        kind: asked.kind,
+        tags: asked.tags,
+        partitions: asked.partitions,
+        settings: asked.settings,
+        key: asked.key,
+        docs: asked.docs,
+        links: asked.links,
+        support: asked.support,
+        inputs: asked.inputs,
+        ..Default::default()
+    }
+}
+
+/// Fills in what a product outside the sandbox must be given; gives the paths.
+pub(super) fn fill_sandbox(caller: &Caller, product: &mut v1::Product) -> Vec<&'static str> {
+    let mut filled = Vec::new();
     if product.owner.is_empty() {
         product.owner = SANDBOX.to_owned();
+        filled.push("owner");
     }
     if product.description.trim().is_empty() {
         product.description =
             format!("Tried out in the sandbox by {}; not described yet.", caller.principal());
+        filled.push("description");
     }
     if product.classification == i32::from(Classification::Unspecified) {
         product.classification = Classification::Internal.into();
+        filled.push("classification");
     }
+    filled
 }
 
 fn sandbox_schema() -> SchemaSource {
@@ -292,6 +368,11 @@ pub(super) fn check_texts(product: &v1::Product) -> Result<()> {
     check_length("product.description", &product.description, team::MAX_DESCRIPTION_BYTES)?;
     check_length("product.docs", &product.docs, MAX_DOCS_BYTES)?;
     check_length("product.support", &product.support, MAX_SUPPORT_BYTES)?;
+    check_links(&product.links)?;
+    if v1::ProductKind::try_from(product.kind).is_err() {
+        let what = "use SOURCE_ALIGNED, AGGREGATE or CONSUMER_ALIGNED";
+        return Err(invalid("product.kind", what));
+    }
     match Classification::try_from(product.classification) {
         Ok(_) => Ok(()),
         Err(_) => Err(invalid(
@@ -299,6 +380,35 @@ pub(super) fn check_texts(product: &v1::Product) -> Result<()> {
             "use PUBLIC, INTERNAL, CONFIDENTIAL or RESTRICTED",
         )),
     }
+}
+
+fn check_links(links: &[v1::Link]) -> Result<()> {
+    if links.len() > MAX_LINKS {
+        let what = format!("at most {MAX_LINKS}, there are {}", links.len());
+        return Err(invalid("product.links", what));
+    }
+    for link in links {
+        check_length("product.links.title", &link.title, MAX_LINK_TITLE_BYTES)?;
+        check_length("product.links.url", &link.url, MAX_LINK_BYTES)?;
+        if link.title.trim().is_empty() || link.title.chars().any(char::is_control) {
+            return Err(invalid("product.links.title", "a title is one line of text, not empty"));
+        }
+        let rest = ["https://", "http://", "mailto:"]
+            .iter()
+            .find_map(|scheme| link.url.strip_prefix(scheme))
+            .unwrap_or_default();
+        let unsafe_part = |c: char| c.is_control() || c.is_whitespace() || "<>\"`".contains(c);
+        if rest.is_empty() || link.url.contains(unsafe_part) {
+            return Err(invalid(
+                "product.links.url",
+                format!(
+                    "`{}` is not a web or mail address: https://…, http://… or mailto:…",
+                    shown(&link.url)
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The key rule must name a field that every value has.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use meshlog_proto::v1;
 
+use super::audit::{Act, Kind};
+use super::in_use::Users;
 use super::mutation::Mutation;
-use super::name::{Named, SANDBOX, check_label};
+use super::name::{Named, check_label};
 use super::page::Page;
 use super::stored::Key;
 use super::team::MAX_DESCRIPTION_BYTES;
 use super::view::View;
-use super::{Catalogue, check_length, invalid, now, team};
+use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, tag, team};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -19,7 +21,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// `NAME_INVALID`, `NAME_RESERVED`, `FIELD_MISSING` (the owner), `TEAM_NOT_FOUND`,
-    /// `DOMAIN_EXISTS`.
+    /// `DOMAIN_EXISTS`, `TAG_KEY_NOT_FOUND`, `TAG_VALUE_INVALID`.
     pub async fn create_domain(
         &self,
         caller: &Caller,
@@ -33,7 +35,9 @@ impl Catalogue {
             return Ok(v1::CreateDomainResponse { domain: Some(given(domain)) });
         }
         let domain = add(&mut mutation, caller, domain);
-        mutation.commit().await?;
+        let act = Act::new("create_domain", Kind::Domain, &domain.name)
+            .changes(facts::differences(&facts::Facts::new(), &facts::of_domain(&domain)));
+        mutation.commit(caller, act).await?;
         Ok(v1::CreateDomainResponse { domain: Some(domain) })
     }
 
@@ -42,10 +46,7 @@ impl Catalogue {
     /// # Errors
     /// `DOMAIN_NOT_FOUND`.
     pub fn get_domain(&self, request: v1::GetDomainRequest) -> Result<v1::GetDomainResponse> {
-        let domain = match request.name.as_str() {
-            SANDBOX => Some(Arc::new(sandbox())),
-            name => self.inner.view.read().domains.get(name).cloned(),
-        };
+        let domain = self.inner.view.read().domain(&request.name);
         let domain = domain.ok_or_else(|| not_found(&request.name, None))?;
         Ok(v1::GetDomainResponse { domain: Some(Arc::unwrap_or_clone(domain)) })
     }
@@ -56,16 +57,99 @@ impl Catalogue {
     /// `INVALID_ARGUMENT` for a page token of another list.
     pub fn list_domains(&self, request: v1::ListDomainsRequest) -> Result<v1::ListDomainsResponse> {
         let page = Page::asked("domains", request.page_size, &request.page_token)?;
-        let view = self.inner.view.read();
-        let mut domains: Vec<Arc<v1::Domain>> = view.domains.values().cloned().collect();
-        drop(view);
-        domains.push(Arc::new(sandbox()));
-        domains.sort_by(|a, b| a.name.cmp(&b.name));
-        domains.retain(|domain| domain.name > page.after);
-        domains.truncate(page.size + 1);
-        let next_page_token = page.cut(&mut domains, |domain| &domain.name);
-        let domains = domains.into_iter().map(Arc::unwrap_or_clone).collect();
+        let built_in = builtin::NAMES.into_iter().filter_map(builtin::domain);
+        let (domains, next_page_token) =
+            page.of(&self.inner.view.read().domains, built_in, |domain| &domain.name);
         Ok(v1::ListDomainsResponse { domains, next_page_token })
+    }
+
+    /// Changes the fields that the mask names; without a mask, those that are not empty.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, `NAME_RESERVED`, `ETAG_MISMATCH`, `FIELD_MISSING` (the owner),
+    /// `TEAM_NOT_FOUND`, `TAG_KEY_NOT_FOUND`, `TAG_VALUE_INVALID`, `INVALID_ARGUMENT`.
+    pub async fn update_domain(
+        &self,
+        caller: &Caller,
+        request: v1::UpdateDomainRequest,
+    ) -> Result<v1::UpdateDomainResponse> {
+        let asked = request.domain.ok_or_else(|| invalid("domain", "it is missing"))?;
+        let given = [
+            ("owner", !asked.owner.is_empty()),
+            ("description", !asked.description.is_empty()),
+            ("tags", !asked.tags.is_empty()),
+        ];
+        let paths = mask::paths(request.update_mask, &given)?;
+        let mut mutation = self.begin().await;
+        let before = self.own_domain(&asked.name, &asked.etag)?;
+        let mut domain = before.clone();
+        for path in &paths {
+            match path.as_str() {
+                "owner" => domain.owner.clone_from(&asked.owner),
+                "description" => domain.description.clone_from(&asked.description),
+                "tags" => domain.tags.clone_from(&asked.tags),
+                other => return Err(mask::unknown(other, &given)),
+            }
+        }
+        check(&domain)?;
+        {
+            let view = self.inner.view.read();
+            team::check_owner(&view, &domain.owner)?;
+            tag::check_vocabulary(&view, &domain.tags, &before.tags)?;
+        }
+        domain.etag = mutation.etag();
+        domain.update_time = Some(mutation.now());
+        domain.updated_by = caller.principal();
+        if request.validate_only {
+            domain.etag.clear();
+            return Ok(v1::UpdateDomainResponse { domain: Some(domain) });
+        }
+        mutation.set(Key::Domain(&domain.name), &domain);
+        let changes = facts::differences(&facts::of_domain(&before), &facts::of_domain(&domain));
+        let act = Act::new("update_domain", Kind::Domain, &domain.name)
+            .etag_before(&before.etag)
+            .changes(changes);
+        mutation.commit(caller, act).await?;
+        Ok(v1::UpdateDomainResponse { domain: Some(domain) })
+    }
+
+    /// Deletes a domain without products.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, `NAME_RESERVED`, `ETAG_MISMATCH`, `IN_USE` naming its products.
+    pub async fn delete_domain(
+        &self,
+        caller: &Caller,
+        request: v1::DeleteDomainRequest,
+    ) -> Result<v1::DeleteDomainResponse> {
+        let mut mutation = self.begin().await;
+        let before = self.own_domain(&request.name, &request.etag)?;
+        let mut users = Users::default();
+        {
+            let view = self.inner.view.read();
+            view.of_domain(&before.name).for_each(|handle| users.add(&handle.name));
+        }
+        users.refuse("the domain", &before.name, "move or delete those products first")?;
+        if request.validate_only {
+            return Ok(v1::DeleteDomainResponse {});
+        }
+        mutation.remove(Key::Domain(&before.name));
+        let changes = facts::differences(&facts::of_domain(&before), &facts::Facts::new());
+        let act = Act::new("delete_domain", Kind::Domain, &before.name)
+            .etag_before(&before.etag)
+            .gone()
+            .changes(changes);
+        mutation.commit(caller, act).await?;
+        Ok(v1::DeleteDomainResponse {})
+    }
+
+    /// A domain that can be changed.
+    fn own_domain(&self, name: &str, etag: &str) -> Result<v1::Domain> {
+        check_label(Named::Domain, name)?;
+        let found = self.inner.view.read().domains.get(name).cloned();
+        let domain = found.ok_or_else(|| not_found(name, None))?;
+        check_etag(&format!("the domain `{name}`"), etag, &domain.etag)?;
+        Ok(Arc::unwrap_or_clone(domain))
     }
 }
 
@@ -80,32 +164,17 @@ fn check_new(view: &View, domain: &v1::Domain) -> Result<()> {
         )
         .with("domain", &domain.name));
     }
-    match view.teams.contains_key(domain.owner.as_str()) {
-        true => Ok(()),
-        false => Err(team::not_found(&domain.owner)),
-    }
-}
-
-/// The domain where everything has a default, which is always there.
-fn sandbox() -> v1::Domain {
-    v1::Domain {
-        name: SANDBOX.to_owned(),
-        owner: SANDBOX.to_owned(),
-        description: "For trying things out: owner, description, classification and schema of a \
-                      product are filled in."
-            .to_owned(),
-        etag: "0".to_owned(),
-        ..Default::default()
-    }
+    tag::check_vocabulary(view, &domain.tags, &[])?;
+    team::check_owner(view, &domain.owner).map(drop)
 }
 
 pub(super) fn exists(view: &View, name: &str) -> bool {
-    name == SANDBOX || view.domains.contains_key(name)
+    view.domain(name).is_some()
 }
 
 /// `product` is what was to be created in the domain.
 pub(super) fn not_found(name: &str, product: Option<&str>) -> Error {
-    let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    let shown = super::name::shown(name);
     let create = format!("`meshlog domain create {shown} --owner TEAM`");
     let next = match product {
         None => format!("create it with {create}"),
@@ -132,6 +201,7 @@ pub(super) fn check(domain: &v1::Domain) -> Result<()> {
             .with("domain", &domain.name)
             .with_violation("domain.owner", what));
     }
+    tag::check_of_domain(&domain.tags)?;
     check_label(Named::Team, &domain.owner)
 }
 
@@ -141,6 +211,7 @@ fn given(domain: v1::Domain) -> v1::Domain {
         name: domain.name,
         owner: domain.owner,
         description: domain.description,
+        tags: domain.tags,
         ..Default::default()
     }
 }
@@ -149,8 +220,10 @@ fn given(domain: v1::Domain) -> v1::Domain {
 pub(super) fn add(mutation: &mut Mutation<'_>, caller: &Caller, domain: v1::Domain) -> v1::Domain {
     let domain = v1::Domain {
         etag: mutation.etag(),
-        create_time: Some(now()),
+        create_time: Some(mutation.now()),
         created_by: caller.principal(),
+        update_time: Some(mutation.now()),
+        updated_by: caller.principal(),
         ..given(domain)
     };
     mutation.set(Key::Domain(&domain.name), &domain);

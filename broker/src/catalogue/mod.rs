@@ -1,38 +1,63 @@
-//! The catalogue: domains, teams, products and their schema versions.
+//! The catalogue: domains, teams, the tag vocabulary, products and their schema versions.
 //!
 //! ```text
 //!  requests ──► Mutation ──one entry──► storage state (keys, FORMAT.md) ──► View ──► reads, resolve
 //!               one at a time                                     └─ Catalogue::open rebuilds it
 //! ```
 //!
-//! - A change is one entry of the journal: whole or absent, durable before it is seen and before
-//!   it is answered.
+//! - A change is one entry of the journal, its audit record included: whole or absent, durable
+//!   before it is seen and before it is answered.
 //! - The view is a fold over the keys; after a restart it is the same.
 //! - Changes need a tokio runtime: what they bring is parsed on its blocking threads.
 //! - Reads and [`Catalogue::resolve`] take a read lock for the time of a look-up; no lock is held
 //!   while a change is written or a schema is parsed.
 //! - Ids, numbers of products and schema ids of frames are never given twice.
 //!
-//! Lock order: the gate of changes, then the view. The gate of applications is apart.
+//! Lock order: the gate of changes, the presence of a product, then the view. The gate of applications
+//! is apart. Searches have locks of their own (`searching.rs`), which no change waits for: it leaves a
+//! note of what it touched, and the next search brings the index up to date first.
 
 mod application;
+mod attached;
+mod audit;
+mod builtin;
+mod change;
+mod completeness;
 mod create;
 mod domain;
+mod facts;
+mod in_use;
+mod inheritance;
+mod lifecycle;
+mod mask;
+mod moving;
 mod mutation;
 mod name;
+mod notice;
 mod page;
+mod places;
+mod presence;
 mod product;
 mod products;
+mod provenance;
+mod recent;
+mod references;
 mod schema_versions;
+mod searching;
 mod settings;
 mod stored;
+mod succeed;
 mod tag;
+mod tag_key;
 mod team;
-mod unbuilt;
+mod transfer;
 mod view;
+mod watch;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use places::places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,11 +68,17 @@ use parking_lot::RwLock;
 
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
+use crate::subscription::CursorTable;
 use application::Applications;
+use audit::AuditLog;
 pub use create::MAX_PARTITIONS;
+pub(crate) use page::Page;
+use presence::Presence;
 pub use product::{AppendSchema, ProductHandle};
-pub use unbuilt::ProductWatch;
+use recent::Recent;
+use searching::Searching;
 use view::View;
+pub use watch::ProductWatch;
 
 /// The catalogue of one broker; a cheap handle, clone it freely.
 #[derive(Clone)]
@@ -61,6 +92,12 @@ struct Inner {
     /// Held by the one change that is under way.
     gate: Arc<tokio::sync::Mutex<()>>,
     applications: Applications,
+    audit: AuditLog,
+    /// The newest revision, after the view has it.
+    revision: tokio::sync::watch::Sender<u64>,
+    cursors: Arc<CursorTable>,
+    presence: Presence,
+    searching: Arc<Searching>,
 }
 
 impl fmt::Debug for Catalogue {
@@ -70,33 +107,48 @@ impl fmt::Debug for Catalogue {
 }
 
 impl Catalogue {
-    /// Reads what the storage state holds.
+    /// Reads what the storage state holds. A state without the broker's own products gets them
+    /// first, which blocks until they are durable.
     ///
     /// # Errors
-    /// `DATA_LOSS` naming the key that cannot be read.
+    /// `DATA_LOSS` naming the key that cannot be read; those of the engine.
     pub fn open(storage: &Storage) -> Result<Self> {
+        let (mut view, mut applications) = read(storage)?;
+        if AuditLog::find(&view).is_none() {
+            AuditLog::create(storage, view.counters)?;
+            (view, applications) = read(storage)?;
+        }
+        let Some(audit) = AuditLog::find(&view) else {
+            return Err(Error::new(Reason::Internal, "the audit log was created and is not there"));
+        };
+        view.recent = Recent::begin();
+        let revision = tokio::sync::watch::Sender::new(view.recent.revision());
         let state = storage.state();
-        let mut view = View::default();
-        let changes = view.decode(state.iter().map(|(key, value)| (key, Some(value))))?;
-        view.apply(changes);
-        let applications = Applications::open(state.iter().map(|(key, value)| (key, value)))?;
+        attached::restore_usage(&view, state.iter().map(|(key, value)| (key, value)))?;
+        let view = Arc::new(RwLock::new(view));
+        let searching = Searching::open(&view);
         Ok(Self {
             inner: Arc::new(Inner {
                 storage: storage.clone(),
-                view: Arc::new(RwLock::new(view)),
+                view,
                 gate: Arc::default(),
                 applications,
+                audit,
+                revision,
+                cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
+                presence: Presence::default(),
+                searching,
             }),
         })
     }
 
-    /// The product of this name, for the record path. A look-up: no allocation, no waiting for
-    /// changes under way. An empty `product_id` takes any product of the name.
+    /// The product of this name, or of this earlier name, for the record path. A look-up: no
+    /// allocation, no waiting for changes under way. An empty `product_id` takes any product of the name.
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`; `PRODUCT_RECREATED` if the id is another one.
     pub fn resolve(&self, name: &str, product_id: &str) -> Result<Arc<ProductHandle>> {
-        let found = self.inner.view.read().products.get(name).cloned();
+        let found = self.inner.view.read().product(name).cloned();
         let handle = found.ok_or_else(|| product_not_found(name))?;
         if product_id.is_empty() || *handle.id == *product_id {
             return Ok(handle);
@@ -147,11 +199,32 @@ impl Catalogue {
         }
     }
 
-    /// Number of products.
+    /// Is told after every change of the catalogue.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.revision.subscribe()
+    }
+
+    /// Number of products, the broker's own not counted.
     #[must_use]
     pub fn product_count(&self) -> u64 {
-        self.inner.view.read().products.len() as u64
+        let view = self.inner.view.read();
+        (view.products.len() - view.internal) as u64
     }
+}
+
+/// Folds the storage state.
+fn read(storage: &Storage) -> Result<(View, Applications)> {
+    let state = storage.state();
+    let mut view = View::default();
+    let changes = view.decode(state.iter().map(|(key, value)| (key, Some(value))))?;
+    view.apply(changes);
+    let applications = Applications::open(state.iter().map(|(key, value)| (key, value)))?;
+    Ok((view, applications))
+}
+
+/// Whether a product is the broker's own: read by all, changed by none.
+fn is_internal(product: &str) -> bool {
+    product.strip_prefix(name::MESHLOG).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn product_not_found(name: &str) -> Error {
@@ -201,8 +274,4 @@ fn check_etag(what: &str, asked: &str, current: &str) -> Result<()> {
         format!("{what} has changed since it was read; read it again and repeat the change"),
     )
     .with("etag", current))
-}
-
-fn now() -> prost_types::Timestamp {
-    prost_types::Timestamp::from(std::time::SystemTime::now())
 }

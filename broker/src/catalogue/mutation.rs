@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! begin ─ the gate is closed to other changes ─ validate against the view ─ collect controls
-//! commit ─ one entry ─► journal ─► (durable) view changes ─► gate opens ─► the caller is answered
+//! commit ─ one entry, with its audit record ─► journal ─► (durable) view changes ─► gate opens ─► the caller is answered
 //! ```
 //!
 //! Readers never wait for the gate. The view changes in the callback of the append, not in the
@@ -15,10 +15,14 @@ use meshlog_storage::{Control, Entry, StreamId};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Catalogue;
+use super::audit::Act;
+use super::searching::Touched;
 use super::stored::{Counters, Key, StoredSchema};
 use super::view::state_keys;
+use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{Fingerprint, Schema};
+use crate::time::proto_time;
 
 /// One change, holding the gate.
 pub(super) struct Mutation<'a> {
@@ -27,6 +31,7 @@ pub(super) struct Mutation<'a> {
     counters: Counters,
     controls: Vec<Control>,
     schemas: Vec<Fingerprint>,
+    then: Vec<Box<dyn FnOnce(bool) + Send>>,
 }
 
 impl Catalogue {
@@ -34,14 +39,46 @@ impl Catalogue {
     pub(super) async fn begin(&self) -> Mutation<'_> {
         let gate = Arc::clone(&self.inner.gate).lock_owned().await;
         let counters = self.inner.view.read().counters;
-        Mutation { catalogue: self, gate, counters, controls: Vec::new(), schemas: Vec::new() }
+        Mutation {
+            catalogue: self,
+            gate,
+            counters,
+            controls: Vec::new(),
+            schemas: Vec::new(),
+            then: Vec::new(),
+        }
     }
 }
 
-impl Mutation<'_> {
+/// The etag of what a change touches.
+pub(super) fn etag_of(change: u64) -> String {
+    format!("{change:x}")
+}
+
+impl<'a> Mutation<'a> {
+    /// What it changes.
+    pub(super) fn catalogue(&self) -> &'a Catalogue {
+        self.catalogue
+    }
+
+    pub(super) fn controls(&mut self) -> &mut Vec<Control> {
+        &mut self.controls
+    }
+
+    /// Is called when the outcome is known, with whether the change is durable; after the view has
+    /// changed, before others may change it. A change that is never committed drops it uncalled.
+    pub(super) fn then(&mut self, work: impl FnOnce(bool) + Send + 'static) {
+        self.then.push(Box::new(work));
+    }
+
     /// The etag of everything that this change touches.
     pub(super) fn etag(&self) -> String {
-        format!("{:x}", self.counters.changes + 1)
+        etag_of(self.counters.changes + 1)
+    }
+
+    /// The time of the change, by the storage's clock as everything that is stored.
+    pub(super) fn now(&self) -> prost_types::Timestamp {
+        proto_time(self.catalogue.inner.storage.now())
     }
 
     pub(super) fn next_product_number(&mut self) -> u64 {
@@ -91,32 +128,44 @@ impl Mutation<'_> {
         Bytes::copy_from_slice(digest.as_bytes())
     }
 
-    /// Makes the change durable, then visible.
+    /// Makes the change durable, together with its record in the audit log, then visible.
     ///
     /// # Errors
     /// Those of the engine; then nothing has changed, unless the error says that it is not known.
-    pub(super) async fn commit(self) -> Result<()> {
-        self.commit_with(Entry::default()).await
+    pub(super) async fn commit(self, caller: &Caller, act: Act) -> Result<()> {
+        let record = self.catalogue.inner.audit.batch(caller, &act, &self.etag(), self.now());
+        self.commit_with(Entry { batches: vec![record], ..Entry::default() }).await
     }
 
     /// As [`Mutation::commit`], together with what the entry holds already.
-    async fn commit_with(mut self, mut entry: Entry) -> Result<()> {
+    pub(super) async fn commit_with(mut self, mut entry: Entry) -> Result<()> {
         self.counters.changes += 1;
         let counters = self.counters;
         self.set(Key::Counters, &counters);
         let view = Arc::clone(&self.catalogue.inner.view);
+        let revision = self.catalogue.inner.revision.clone();
+        let searching = Arc::clone(&self.catalogue.inner.searching);
         let changes = view.read().decode(state_keys(&self.controls))?;
         let (answer, answered) = oneshot::channel();
         entry.controls.append(&mut self.controls);
-        let gate = self.gate;
+        let (gate, then) = (self.gate, self.then);
         self.catalogue.inner.storage.append(entry, move |result| {
             if result.is_ok() {
-                view.write().apply(changes);
+                let touched = Touched::by(&changes);
+                let mut view = view.write();
+                view.apply(changes);
+                let latest = view.recent.revision();
+                drop(view);
+                searching.touch(touched);
+                revision.send_replace(latest);
             }
+            then.into_iter().for_each(|work| work(result.is_ok()));
             drop(gate);
             drop(answer.send(result));
         });
-        match answered.await {
+        let answered = answered.await;
+        self.catalogue.index_many();
+        match answered {
             Ok(result) => result.map(drop).map_err(Error::from),
             Err(_) => Err(Error::new(Reason::ShuttingDown, "the broker is shutting down")),
         }
@@ -155,7 +204,7 @@ mod tests {
 
         assert_eq!(storage.state(), before);
         let counters = catalogue.inner.view.read().counters;
-        assert_eq!(counters, Counters { products: 0, schema_versions: 0, changes: 1 });
+        assert_eq!(counters, Counters { products: 0, schema_versions: 1, changes: 2 });
         let get = v1::GetTeamRequest { name: "late".to_owned() };
         assert_eq!(catalogue.get_team(get).unwrap_err().reason(), Reason::TeamNotFound);
         catalogue.create_team(&Default::default(), team("late")).await.unwrap();

@@ -5,8 +5,8 @@ use crate::error::{Error, Reason, Result};
 /// The domain where everything has a default.
 pub(super) const SANDBOX: &str = "sandbox";
 
-/// The domain of the broker itself.
-const MESHLOG: &str = "meshlog";
+/// The domain and the team of the broker itself.
+pub(super) const MESHLOG: &str = "meshlog";
 
 const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 128;
@@ -16,6 +16,7 @@ const MAX_NAME_BYTES: usize = 128;
 pub(super) enum Named {
     Domain,
     Team,
+    TagKey,
     Product,
 }
 
@@ -24,6 +25,7 @@ impl Named {
         match self {
             Self::Domain => ("domain", "ops"),
             Self::Team => ("team", "flight-ops"),
+            Self::TagKey => ("tag key", "unit"),
             Self::Product => ("product", "ops.flights"),
         }
     }
@@ -55,6 +57,28 @@ pub(super) fn check_label(kind: Named, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks the name of a tag key that a user gives.
+pub(super) fn check_tag_key(name: &str) -> Result<()> {
+    let invalid = |what: String| Err(Named::TagKey.invalid(name, &what));
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if name.is_empty() {
+        return invalid("it is empty".to_owned());
+    }
+    if name.len() > MAX_LABEL_BYTES {
+        return invalid(format!(
+            "at most {MAX_LABEL_BYTES} characters are allowed, it has {}",
+            name.len()
+        ));
+    }
+    match name.chars().find(|c| !allowed(*c)) {
+        Some(c) => invalid(format!(
+            "`{}` is not allowed; use the letters a to z, digits and `.` `_` `-`",
+            c.escape_debug()
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Splits the name of a product that a user gives into domain and name.
 pub(super) fn check_product(full: &str) -> Result<(&str, &str)> {
     let invalid = |what: &str| Named::Product.invalid(full, what);
@@ -78,7 +102,12 @@ pub(super) fn check_product(full: &str) -> Result<(&str, &str)> {
     Ok((domain, name))
 }
 
-/// The command that creates a product, with what is known filled in.
+/// Text that came from outside, as an error message shows it.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+/// A word of a command that a person can paste.
 pub(super) fn shell_word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/@+:".contains(&b);
     match !text.is_empty() && text.bytes().all(plain) {
@@ -87,7 +116,7 @@ pub(super) fn shell_word(text: &str) -> String {
     }
 }
 
-fn reserved(name: &str, what: String) -> Error {
+pub(super) fn reserved(name: &str, what: String) -> Error {
     Error::new(Reason::NameReserved, what).with("name", name)
 }
 

@@ -1,13 +1,15 @@
 //! A product as the record path sees it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use meshlog_proto::v1::{self, Enforcement, SchemaFormat};
+use meshlog_proto::v1::{self, Enforcement, ProductState, SchemaFormat};
 use meshlog_storage::{Durability, StreamId};
 
-use super::settings;
+use super::notice::Deprecation;
 use super::stored::{self, Key, StoredProduct, StoredVersion};
+use super::{is_internal, settings};
 use crate::Usage;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Fingerprint, Malformed, RecordCheck, RecordValidator, Schema};
@@ -27,11 +29,47 @@ pub struct ProductHandle {
     pub minimum_durability: Option<Durability>,
     /// How much it is used; one for all handles of the product.
     pub usage: Arc<Usage>,
+    /// What it names, for the indexes of the view.
+    pub(super) names: Names,
+    owner: Arc<str>,
+    state: ProductState,
+    /// What readers and producers of a deprecated product are told.
+    deprecation: Option<Box<Deprecation>>,
     /// The [`StoredProduct`], encoded: the rest is read from it when it is asked for.
     stored: bytes::Bytes,
     versions: Vec<Version>,
     key_rule: Option<FieldPath>,
     enforced: bool,
+}
+
+/// What a product names.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Its own earlier names.
+    pub(super) aliases: Box<[Arc<str>]>,
+    /// Its owner, and the team that it is offered to.
+    pub(super) teams: Box<[Arc<str>]>,
+    /// The keys of its tags, each once.
+    pub(super) tag_keys: Box<[Arc<str>]>,
+    /// Ids of its inputs and of its successor, each once.
+    pub(super) products: Box<[Arc<str>]>,
+}
+
+impl Names {
+    fn of(product: &v1::Product) -> Self {
+        fn each_once<'a>(names: impl Iterator<Item = &'a str>) -> Box<[Arc<str>]> {
+            let names: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
+            names.into_iter().map(Arc::from).collect()
+        }
+        let offered = product.pending_transfer.iter().map(|pending| pending.new_owner.as_str());
+        let inputs = product.inputs.iter().map(String::as_str);
+        Self {
+            aliases: each_once(product.aliases.iter().map(String::as_str)),
+            teams: each_once([product.owner.as_str()].into_iter().chain(offered)),
+            tag_keys: each_once(product.tags.iter().map(|tag| tag.key.as_str())),
+            products: each_once(inputs.chain([product.successor.as_str()])),
+        }
+    }
 }
 
 /// One schema version of a product.
@@ -138,6 +176,55 @@ impl ProductHandle {
         Ok((!check.is_empty()).then_some(check))
     }
 
+    /// Refuses an append that the product does not take, whatever is in it.
+    ///
+    /// # Errors
+    /// `PRODUCT_READ_ONLY` for a product that the broker alone writes, `STATE_INVALID` for one that
+    /// is retired.
+    pub fn check_appendable(&self) -> Result<()> {
+        match self.state {
+            _ if is_internal(&self.name) => Err(read_only(&self.name)),
+            ProductState::Retired => Err(self.retired()),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn retired(&self) -> Error {
+        let next = match self.successor() {
+            Some(_) => "append to its successor, which `meshlog product show` names",
+            None => "it has no successor",
+        };
+        Error::new(
+            Reason::StateInvalid,
+            format!("the product `{}` is retired and takes no appends any more; {next}", self.name),
+        )
+        .with("product", &self.name)
+        .with("state", "RETIRED")
+    }
+
+    /// The team that answers for it.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> ProductState {
+        self.state
+    }
+
+    /// What is to be told to those who use it; `None` for a product that is not deprecated.
+    pub(super) fn deprecation(&self) -> Option<&Deprecation> {
+        self.deprecation.as_deref()
+    }
+
+    /// The id of its successor.
+    pub(super) fn successor(&self) -> Option<&Arc<str>> {
+        self.deprecation.as_ref()?.successor.as_ref()
+    }
+
     pub(super) fn current(&self) -> &Version {
         &self.versions[self.versions.len() - 1]
     }
@@ -218,6 +305,10 @@ impl ProductHandle {
         }
         let settings = product.settings.as_ref();
         Ok(Self {
+            names: Names::of(&product),
+            owner: Arc::from(&*product.owner),
+            state: product.state(),
+            deprecation: Deprecation::of(&product).map(Box::new),
             name: Arc::from(product.name),
             usage: usage(&product.id).unwrap_or_default(),
             id: Arc::from(product.id),
@@ -231,14 +322,14 @@ impl ProductHandle {
                 .is_none_or(|settings| settings.enforcement != i32::from(Enforcement::Off)),
         })
     }
+}
 
-    /// As clients see it, except for the contacts.
-    pub(super) fn message(&self) -> Result<v1::Product> {
-        let mut product = self.stored()?.product.unwrap_or_default();
-        let current = self.current();
-        product.schema_version = current.number;
-        product.effective_settings =
-            Some(settings::resolve(product.settings.as_ref(), current.value.format())?);
-        Ok(product)
-    }
+/// A change that nobody but the broker makes.
+#[cold]
+pub(super) fn read_only(name: &str) -> Error {
+    Error::new(
+        Reason::ProductReadOnly,
+        format!("the broker alone writes and changes the product `{name}`; it can be read"),
+    )
+    .with("product", name)
 }

@@ -4,30 +4,29 @@ use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use meshlog_proto::v1;
+use meshlog_proto::v1::{self, ProductState};
 
+use super::audit::{Act, Kind};
+use super::change::{served, served_whole};
 use super::create::{check_texts, fill_sandbox, missing_fields};
-use super::name::{Named, SANDBOX, check_label};
+use super::lifecycle::check_unread;
+use super::name::SANDBOX;
 use super::page::Page;
 use super::product::ProductHandle;
 use super::stored::Key;
-use super::view::View;
-use super::{Catalogue, aside, check_etag, invalid, now, settings, tag, team};
+use super::{Catalogue, aside, facts, invalid, mask, provenance, references, settings, tag};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
 
-/// What an update can change.
-const CHANGEABLE: &str = "owner, description, classification, tags, settings, docs, support";
-
 impl Catalogue {
-    /// One product.
+    /// One product, with its provenance, its use and the tags that apply to its fields.
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`.
     pub fn get_product(&self, request: v1::GetProductRequest) -> Result<v1::GetProductResponse> {
         let handle = self.resolve(&request.name, "")?;
-        let product = served(&self.inner.view, &handle)?;
+        let product = served_whole(&self.inner.view, &handle)?;
         Ok(v1::GetProductResponse { product: Some(product) })
     }
 
@@ -63,90 +62,79 @@ impl Catalogue {
     /// Changes the fields that the mask names; without a mask, those that are not empty.
     ///
     /// # Errors
-    /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED` (if the product's id is given), `ETAG_MISMATCH`,
-    /// `FIELD_MISSING` (a mandatory field emptied), `TEAM_NOT_FOUND`, `INVALID_ARGUMENT`.
+    /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED` (if the product's id is given), `PRODUCT_READ_ONLY`,
+    /// `ETAG_MISMATCH`, `FIELD_MISSING` (a mandatory field emptied), `TAG_KEY_NOT_FOUND`,
+    /// `TAG_VALUE_INVALID`, `INVALID_ARGUMENT`.
     pub async fn update_product(
         &self,
         caller: &Caller,
         request: v1::UpdateProductRequest,
     ) -> Result<v1::UpdateProductResponse> {
         let asked = request.product.ok_or_else(|| invalid("product", "it is missing"))?;
+        let given = given(&asked);
         let checked = self.resolve(&asked.name, &asked.id)?;
-        let paths = match request.update_mask {
-            Some(mask) if !mask.paths.is_empty() => mask.paths,
-            _ => fields_given(&asked),
-        };
+        let has_mask = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
+        if !has_mask && !asked.owner.is_empty() && *asked.owner != *checked.owner() {
+            return Err(owner_is_transferred(&asked.name));
+        }
+        let paths = mask::paths(request.update_mask, &given)?;
         if paths.iter().any(|path| path == "tags") {
             let (tags, handle) = (asked.tags.clone(), Arc::clone(&checked));
             aside(move || tag::check(&tags, distinct_schemas(&handle).into_iter())).await?;
         }
-        let mut mutation = self.begin().await;
         // Whoever did not pin an id meant the product that was checked.
-        let handle = self.resolve(&asked.name, &checked.id)?;
-        let mut stored = handle.stored()?;
-        let mut product = stored.product.take().unwrap_or_default();
-        check_etag(&format!("the product `{}`", asked.name), &asked.etag, &product.etag)?;
-
-        if paths.is_empty() {
-            return Err(invalid("update_mask", format!("name what to change: {CHANGEABLE}")));
-        }
+        let mut change = self.change_product(&asked.name, &checked.id, &asked.etag).await?;
+        let now = change.mutation.now();
+        let product = &mut change.product;
         for path in &paths {
-            change(&mut product, &asked, path)?;
+            set(product, &asked, path, &given)?;
         }
-        let domain = asked.name.split('.').next().unwrap_or_default();
-        if domain == SANDBOX {
-            fill_sandbox(caller, &mut product);
+        let in_sandbox = product.name.split('.').next() == Some(SANDBOX);
+        if in_sandbox {
+            change.inferred = fill_sandbox(caller, product);
+            let said = paths.iter().filter(|path| !change.inferred.contains(&path.as_str()));
+            let said: Vec<String> = said.cloned().collect();
+            provenance::declare(&mut product.provenance, &said, caller, now);
         }
-        if let Some((field, path, _)) = missing_fields(&product, true).first() {
+        if let Some((field, path, _)) = missing_fields(product, true).first() {
             let what = format!(
                 "the {field} of `{}` cannot be emptied outside the domain `sandbox`; give a value, \
                  or leave `{field}` out of the update mask",
-                asked.name
+                product.name
             );
             return Err(Error::new(Reason::FieldMissing, what.clone())
                 .with("field", field)
-                .with("product", &asked.name)
+                .with("product", &product.name)
                 .with_violation(*path, what));
         }
-        check_texts(&product)?;
-        settings::resolve(product.settings.as_ref(), handle.current().value.format())?;
-        if domain != SANDBOX {
-            check_label(Named::Team, &product.owner)?;
+        check_texts(product)?;
+        settings::resolve(product.settings.as_ref(), change.handle.current().value.format())?;
+        {
+            let view = self.inner.view.read();
+            tag::check_vocabulary(&view, &product.tags, &change.before.tags)?;
+            if paths.iter().any(|path| path == "inputs") {
+                references::check_inputs(&view, product)?;
+            }
         }
-        let owner = team::find(&self.inner.view.read(), &product.owner);
-        let owner = owner.ok_or_else(|| team::not_found(&product.owner))?;
-
-        product.update_time = Some(now());
-        product.updated_by = caller.principal();
-        product.etag = mutation.etag();
-        let mut answer = product.clone();
-        answer.schema_version = handle.current().number;
-        answer.effective_settings =
-            Some(settings::resolve(product.settings.as_ref(), handle.current().value.format())?);
-        answer.contacts.clone_from(&owner.contacts);
-        if request.validate_only {
-            answer.etag.clear();
-            return Ok(v1::UpdateProductResponse { product: Some(answer) });
-        }
-        stored.product = Some(product);
-        mutation.set(Key::Product(&handle.id), &stored);
-        mutation.commit().await?;
-        Ok(v1::UpdateProductResponse { product: Some(answer) })
+        let product = change.finish(caller, "update_product", request.validate_only).await?;
+        Ok(v1::UpdateProductResponse { product: Some(product) })
     }
 
     /// Deletes a product with its records. Its domain and its team stay.
     ///
     /// # Errors
-    /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`, `ETAG_MISMATCH`.
+    /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`, `PRODUCT_READ_ONLY`, `ETAG_MISMATCH`; without
+    /// `force`, `IN_USE` for one that is not a draft and has live readers.
     pub async fn delete_product(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         request: v1::DeleteProductRequest,
     ) -> Result<v1::DeleteProductResponse> {
-        let mut mutation = self.begin().await;
-        let handle = self.resolve(&request.name, &request.product_id)?;
-        let etag = handle.stored()?.product.unwrap_or_default().etag;
-        check_etag(&format!("the product `{}`", request.name), &request.etag, &etag)?;
+        let change = self.change_product(&request.name, &request.product_id, &request.etag).await?;
+        let (mut mutation, handle, before) = (change.mutation, change.handle, change.before);
+        if !request.force && handle.state() != ProductState::Draft {
+            check_unread(&handle, "delete")?;
+        }
         if request.validate_only {
             return Ok(v1::DeleteProductResponse {});
         }
@@ -154,20 +142,19 @@ impl Catalogue {
             mutation.delete_stream(*stream);
         }
         mutation.remove(Key::Product(&handle.id));
+        mutation.detach(&handle).await;
         for digest in self.inner.view.read().schemas_only_of(&handle) {
             mutation.remove(Key::Schema(&digest.to_string()));
         }
-        mutation.commit().await?;
+        let changes = facts::differences(&facts::of_product(&before), &facts::Facts::new());
+        let act = Act::new("delete_product", Kind::Product, &before.name)
+            .id(&before.id)
+            .etag_before(&before.etag)
+            .gone()
+            .changes(changes);
+        mutation.commit(caller, act).await?;
         Ok(v1::DeleteProductResponse {})
     }
-}
-
-/// A product as clients see it.
-fn served(view: &parking_lot::RwLock<View>, handle: &ProductHandle) -> Result<v1::Product> {
-    let mut product = handle.message()?;
-    let owner = team::find(&view.read(), &product.owner);
-    product.contacts = owner.map(|team| team.contacts.clone()).unwrap_or_default();
-    Ok(product)
 }
 
 /// The value schemas of a product, the newest first.
@@ -177,24 +164,32 @@ fn distinct_schemas(handle: &ProductHandle) -> Vec<&Schema> {
     newest_first.filter(|schema| seen.insert(schema.digest())).collect()
 }
 
-fn fields_given(asked: &v1::Product) -> Vec<String> {
-    let given = [
-        ("owner", !asked.owner.is_empty()),
+/// What an update can change, and what of it was given a value.
+fn given(asked: &v1::Product) -> [(&'static str, bool); 10] {
+    [
         ("description", !asked.description.is_empty()),
         ("classification", asked.classification != 0),
+        ("kind", asked.kind != 0),
         ("tags", !asked.tags.is_empty()),
         ("settings", asked.settings.is_some()),
         ("docs", !asked.docs.is_empty()),
+        ("links", !asked.links.is_empty()),
         ("support", !asked.support.is_empty()),
-    ];
-    given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned()).collect()
+        ("inputs", !asked.inputs.is_empty()),
+        ("aliases", !asked.aliases.is_empty()),
+    ]
 }
 
-fn change(product: &mut v1::Product, asked: &v1::Product, path: &str) -> Result<()> {
+fn set(
+    product: &mut v1::Product,
+    asked: &v1::Product,
+    path: &str,
+    given: &[(&str, bool)],
+) -> Result<()> {
     match path {
-        "owner" => product.owner.clone_from(&asked.owner),
         "description" => product.description.clone_from(&asked.description),
         "classification" => product.classification = asked.classification,
+        "kind" => product.kind = asked.kind,
         "tags" => product.tags.clone_from(&asked.tags),
         "settings" => product.settings = asked.settings,
         "settings.enforcement" => {
@@ -206,14 +201,33 @@ fn change(product: &mut v1::Product, asked: &v1::Product, path: &str) -> Result<
             settings.minimum_durability = asked.settings.unwrap_or_default().minimum_durability;
         }
         "docs" => product.docs.clone_from(&asked.docs),
+        "links" => product.links.clone_from(&asked.links),
         "support" => product.support.clone_from(&asked.support),
-        other => {
-            let shown: String = other.chars().take(80).flat_map(char::escape_debug).collect();
-            return Err(invalid(
-                "update_mask",
-                format!("`{shown}` cannot be changed; what can is: {CHANGEABLE}"),
-            ));
+        "inputs" => product.inputs.clone_from(&asked.inputs),
+        "aliases" => {
+            if let Some(new) = asked.aliases.iter().find(|alias| !product.aliases.contains(alias)) {
+                let what = format!(
+                    "`{}` is not an earlier name of `{1}`; an update can only give aliases up, \
+                     `meshlog product move {1} NAME` makes one",
+                    super::name::shown(new),
+                    product.name
+                );
+                return Err(invalid("product.aliases", what));
+            }
+            product.aliases.retain(|alias| asked.aliases.contains(alias));
         }
+        "owner" => return Err(owner_is_transferred(&product.name)),
+        other => return Err(mask::unknown(other, given)),
     }
     Ok(())
+}
+
+fn owner_is_transferred(name: &str) -> Error {
+    invalid(
+        "update_mask",
+        format!(
+            "the owner changes when the new one accepts: `meshlog product transfer {} TEAM`",
+            super::name::shell_word(name)
+        ),
+    )
 }

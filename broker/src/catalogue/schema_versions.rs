@@ -1,11 +1,12 @@
 //! Schema versions of products.
 
-use meshlog_proto::v1;
+use meshlog_proto::v1::{self, ProductState};
 
 use super::create::check_key_rule;
-use super::product::Version;
-use super::stored::{Key, StoredVersion};
-use super::{Catalogue, aside, check_etag, now, settings};
+use super::lifecycle::word;
+use super::product::{ProductHandle, Version};
+use super::stored::StoredVersion;
+use super::{Catalogue, aside, settings};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
@@ -15,11 +16,11 @@ const MAX_VERSIONS: usize = 1000;
 
 impl Catalogue {
     /// Adds a version, which becomes the current one; the current schemas again give the current
-    /// version. Every product is a draft, so any schema may follow any other.
+    /// version. In a draft any schema may follow any other; other products have promised theirs.
     ///
     /// # Errors
-    /// `PRODUCT_NOT_FOUND`, `FIELD_MISSING`, `SCHEMA_MALFORMED`, `ETAG_MISMATCH`,
-    /// `INVALID_ARGUMENT` if the key rule or the settings cannot be kept with it.
+    /// `PRODUCT_NOT_FOUND`, `PRODUCT_READ_ONLY`, `FIELD_MISSING`, `SCHEMA_MALFORMED`,
+    /// `ETAG_MISMATCH`, `STATE_INVALID` unless the product is a draft, `INVALID_ARGUMENT` if the key rule or the settings cannot be kept with it.
     pub async fn add_schema_version(
         &self,
         caller: &Caller,
@@ -41,46 +42,46 @@ impl Catalogue {
         })
         .await?;
 
-        let mut mutation = self.begin().await;
-        let handle = self.resolve(&request.product, "")?;
-        let mut stored = handle.stored()?;
-        let mut product = stored.product.take().unwrap_or_default();
-        check_etag(&format!("the product `{}`", request.product), &request.etag, &product.etag)?;
-        let current = handle.current();
+        // The parser took its time: whatever the name leads to now is asked for its rules.
+        let mut change = self.change_product(&request.product, "", &request.etag).await?;
+        let current = change.handle.current();
         let same_key = match (&key, &current.key) {
             (Some(new), Some(old)) => new.says_the_same(old),
             (Some(_), None) => false,
             (None, _) => true,
         };
         if same_key && value.says_the_same(&current.value) {
-            let last = stored.versions.last().cloned().unwrap_or_default();
+            let last = change.stored.versions.last().cloned().unwrap_or_default();
             return Ok(v1::AddSchemaVersionResponse {
                 schema_version: Some(message(current, last)?),
             });
         }
+        if change.handle.state() != ProductState::Draft {
+            return Err(promised(&change.handle));
+        }
         let key = key.or_else(|| current.key.clone());
-        settings::resolve(product.settings.as_ref(), value.format())?;
-        if let Some(rule) = handle.key_rule() {
+        settings::resolve(change.product.settings.as_ref(), value.format())?;
+        if let Some(rule) = change.handle.key_rule() {
             check_key_rule(rule, &value)?;
         }
-        if stored.versions.len() >= MAX_VERSIONS {
+        if change.stored.versions.len() >= MAX_VERSIONS {
             return Err(Error::new(
                 Reason::InvalidArgument,
                 format!(
-                    "the product `{}` has {MAX_VERSIONS} schema versions, the most there can be; \
-                     create a successor product",
-                    request.product
+                    "the product `{0}` has {MAX_VERSIONS} schema versions, the most there can be; \
+                     create a successor: `meshlog product succeed {0} …`",
+                    change.product.name
                 ),
             )
-            .with("product", request.product));
+            .with("product", &change.product.name));
         }
         let number = current.number + 1;
         let version = StoredVersion {
             version: number,
-            storage_id: mutation.next_storage_id()?,
-            value: mutation.store_schema(&value),
-            key: key.as_ref().map(|key| mutation.store_schema(key)).unwrap_or_default(),
-            create_time: Some(now()),
+            storage_id: change.mutation.next_storage_id()?,
+            value: change.mutation.store_schema(&value),
+            key: key.as_ref().map(|key| change.mutation.store_schema(key)).unwrap_or_default(),
+            create_time: Some(change.mutation.now()),
             created_by: caller.principal(),
         };
         if request.validate_only {
@@ -88,13 +89,9 @@ impl Catalogue {
             return Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) });
         }
         let answer = parts(number, &value, key.as_deref(), version.clone(), fields);
-        product.update_time = version.create_time;
-        product.updated_by.clone_from(&version.created_by);
-        product.etag = mutation.etag();
-        stored.product = Some(product);
-        stored.versions.push(version);
-        mutation.set(Key::Product(&handle.id), &stored);
-        mutation.commit().await?;
+        change.product.schema_version = number;
+        change.stored.versions.push(version);
+        change.finish(caller, "add_schema_version", false).await?;
         Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) })
     }
 
@@ -132,6 +129,21 @@ impl Catalogue {
             schema_versions: schema_versions.collect::<Result<_>>()?,
         })
     }
+}
+
+/// A new schema for a product that has promised the one it has.
+fn promised(handle: &ProductHandle) -> Error {
+    let name = &handle.name;
+    let state = word(handle.state());
+    Error::new(
+        Reason::StateInvalid,
+        format!(
+            "`{name}` is {state} and keeps its schema; only a draft takes another one. Create a \
+             successor with the new schema: `meshlog product succeed {name} --schema FILE --reason TEXT`"
+        ),
+    )
+    .with("product", name)
+    .with("state", state)
 }
 
 fn message(version: &Version, stored: StoredVersion) -> Result<v1::SchemaVersion> {

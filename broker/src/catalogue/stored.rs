@@ -9,6 +9,7 @@ use crate::schema::Fingerprint;
 
 /// A key of the storage state that belongs to the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "a tag key is called so")]
 pub(super) enum Key<'a> {
     /// `counter/catalogue`
     Counters,
@@ -16,6 +17,8 @@ pub(super) enum Key<'a> {
     Team(&'a str),
     /// `domain/<name>`
     Domain(&'a str),
+    /// `tag-key/<name>`
+    TagKey(&'a str),
     /// `schema/<digest>`
     Schema(&'a str),
     /// `product/<id>`
@@ -32,6 +35,7 @@ impl<'a> Key<'a> {
             "counter" if name == "catalogue" => Some(Self::Counters),
             "team" => Some(Self::Team(name)),
             "domain" => Some(Self::Domain(name)),
+            "tag-key" => Some(Self::TagKey(name)),
             "schema" => Some(Self::Schema(name)),
             "product" => Some(Self::Product(name)),
             "application" => name.parse().ok().map(Self::Application),
@@ -44,6 +48,7 @@ impl<'a> Key<'a> {
             Self::Counters => "counter/catalogue".to_owned(),
             Self::Team(name) => format!("team/{name}"),
             Self::Domain(name) => format!("domain/{name}"),
+            Self::TagKey(name) => format!("tag-key/{name}"),
             Self::Schema(digest) => format!("schema/{digest}"),
             Self::Product(id) => format!("product/{id}"),
             Self::Application(number) => format!("application/{number}"),
@@ -79,7 +84,8 @@ pub(super) struct StoredSchema {
 /// A product.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct StoredProduct {
-    /// Without what is worked out when it is read: schema_version, effective_settings, contacts.
+    /// Without what is worked out when it is read. `successor` and `inputs` hold ids, which stay
+    /// when a product gets another name.
     #[prost(message, optional, tag = "1")]
     pub(super) product: Option<v1::Product>,
     /// From [`Counters::products`].

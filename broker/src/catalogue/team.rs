@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use meshlog_proto::v1;
 
+use super::audit::{Act, Kind};
+use super::in_use::Users;
 use super::mutation::Mutation;
-use super::name::{Named, SANDBOX, check_label};
+use super::name::{Named, check_label};
 use super::page::Page;
 use super::stored::Key;
 use super::view::View;
-use super::{Catalogue, check_length, invalid, now};
+use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask};
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
 
@@ -44,7 +46,9 @@ impl Catalogue {
             return Ok(v1::CreateTeamResponse { team: Some(given(team)) });
         }
         let team = add(&mut mutation, caller, team);
-        mutation.commit().await?;
+        let act = Act::new("create_team", Kind::Team, &team.name)
+            .changes(facts::differences(&facts::Facts::new(), &facts::of_team(&team)));
+        mutation.commit(caller, act).await?;
         Ok(v1::CreateTeamResponse { team: Some(team) })
     }
 
@@ -53,7 +57,7 @@ impl Catalogue {
     /// # Errors
     /// `TEAM_NOT_FOUND`.
     pub fn get_team(&self, request: v1::GetTeamRequest) -> Result<v1::GetTeamResponse> {
-        let found = find(&self.inner.view.read(), &request.name);
+        let found = self.inner.view.read().team(&request.name);
         let team = found.ok_or_else(|| not_found(&request.name))?;
         Ok(v1::GetTeamResponse { team: Some(Arc::unwrap_or_clone(team)) })
     }
@@ -64,39 +68,126 @@ impl Catalogue {
     /// `INVALID_ARGUMENT` for a page token of another list.
     pub fn list_teams(&self, request: v1::ListTeamsRequest) -> Result<v1::ListTeamsResponse> {
         let page = Page::asked("teams", request.page_size, &request.page_token)?;
-        let view = self.inner.view.read();
-        let mut teams: Vec<Arc<v1::Team>> = view.teams.values().cloned().collect();
-        drop(view);
-        teams.push(Arc::new(sandbox()));
-        teams.sort_by(|a, b| a.name.cmp(&b.name));
-        teams.retain(|team| team.name > page.after);
-        teams.truncate(page.size + 1);
-        let next_page_token = page.cut(&mut teams, |team| &team.name);
-        let teams = teams.into_iter().map(Arc::unwrap_or_clone).collect();
+        let built_in = builtin::NAMES.into_iter().filter_map(builtin::team);
+        let (teams, next_page_token) =
+            page.of(&self.inner.view.read().teams, built_in, |team| &team.name);
         Ok(v1::ListTeamsResponse { teams, next_page_token })
     }
-}
 
-/// The team of the sandbox, which is always there.
-fn sandbox() -> v1::Team {
-    v1::Team {
-        name: SANDBOX.to_owned(),
-        contacts: vec!["whoever created the product: see created_by".to_owned()],
-        description: "Answers for what is tried out in the domain sandbox.".to_owned(),
-        etag: "0".to_owned(),
-        ..Default::default()
+    /// Changes the fields that the mask names; without a mask, those that are not empty.
+    ///
+    /// # Errors
+    /// `TEAM_NOT_FOUND`, `NAME_RESERVED`, `ETAG_MISMATCH`, `FIELD_MISSING` (the last contact),
+    /// `INVALID_ARGUMENT`.
+    pub async fn update_team(
+        &self,
+        caller: &Caller,
+        request: v1::UpdateTeamRequest,
+    ) -> Result<v1::UpdateTeamResponse> {
+        let asked = request.team.ok_or_else(|| invalid("team", "it is missing"))?;
+        let given = [
+            ("contacts", !asked.contacts.is_empty()),
+            ("description", !asked.description.is_empty()),
+        ];
+        let paths = mask::paths(request.update_mask, &given)?;
+        let mut mutation = self.begin().await;
+        let before = self.own_team(&asked.name, &asked.etag)?;
+        let mut team = before.clone();
+        for path in &paths {
+            match path.as_str() {
+                "contacts" => team.contacts.clone_from(&asked.contacts),
+                "description" => team.description.clone_from(&asked.description),
+                other => return Err(mask::unknown(other, &given)),
+            }
+        }
+        check(&team)?;
+        team.etag = mutation.etag();
+        team.update_time = Some(mutation.now());
+        team.updated_by = caller.principal();
+        if request.validate_only {
+            team.etag.clear();
+            return Ok(v1::UpdateTeamResponse { team: Some(team) });
+        }
+        mutation.set(Key::Team(&team.name), &team);
+        let changes = facts::differences(&facts::of_team(&before), &facts::of_team(&team));
+        let act = Act::new("update_team", Kind::Team, &team.name)
+            .etag_before(&before.etag)
+            .changes(changes);
+        mutation.commit(caller, act).await?;
+        Ok(v1::UpdateTeamResponse { team: Some(team) })
+    }
+
+    /// Deletes a team that owns nothing and to which nothing is offered.
+    ///
+    /// # Errors
+    /// `TEAM_NOT_FOUND`, `NAME_RESERVED`, `ETAG_MISMATCH`, `IN_USE` naming what it owns.
+    pub async fn delete_team(
+        &self,
+        caller: &Caller,
+        request: v1::DeleteTeamRequest,
+    ) -> Result<v1::DeleteTeamResponse> {
+        let mut mutation = self.begin().await;
+        let before = self.own_team(&request.name, &request.etag)?;
+        users(&self.inner.view.read(), &before.name).refuse(
+            "the team",
+            &before.name,
+            "give those to another team first",
+        )?;
+        if request.validate_only {
+            return Ok(v1::DeleteTeamResponse {});
+        }
+        mutation.remove(Key::Team(&before.name));
+        let changes = facts::differences(&facts::of_team(&before), &facts::Facts::new());
+        let act = Act::new("delete_team", Kind::Team, &before.name)
+            .etag_before(&before.etag)
+            .gone()
+            .changes(changes);
+        mutation.commit(caller, act).await?;
+        Ok(v1::DeleteTeamResponse {})
+    }
+
+    /// A team that can be changed.
+    fn own_team(&self, name: &str, etag: &str) -> Result<v1::Team> {
+        check_label(Named::Team, name)?;
+        let found = self.inner.view.read().teams.get(name).cloned();
+        let team = found.ok_or_else(|| not_found(name))?;
+        check_etag(&format!("the team `{name}`"), etag, &team.etag)?;
+        Ok(Arc::unwrap_or_clone(team))
     }
 }
 
-pub(super) fn find(view: &View, name: &str) -> Option<Arc<v1::Team>> {
-    match name {
-        SANDBOX => Some(Arc::new(sandbox())),
-        name => view.teams.get(name).cloned(),
+/// What a team owns, and what waits for it.
+fn users(view: &View, team: &str) -> Users {
+    let mut users = Users::default();
+    for (name, domain) in &view.domains {
+        if domain.owner == team {
+            users.add(format!("the domain {name}"));
+        }
     }
+    for id in view.by_team.of(team) {
+        if let Some(handle) = view.product_of(id) {
+            users.add(&handle.name);
+        }
+    }
+    for (name, key) in &view.tag_keys {
+        if key.owner == team {
+            users.add(format!("the tag key {name}"));
+        }
+    }
+    users
+}
+
+/// Checks that a team exists to which something can be given.
+///
+/// # Errors
+/// `TEAM_NOT_FOUND`, `NAME_RESERVED` for a team that is built in.
+pub(super) fn check_owner(view: &View, name: &str) -> Result<Arc<v1::Team>> {
+    check_label(Named::Team, name)?;
+    view.teams.get(name).cloned().ok_or_else(|| not_found(name))
 }
 
 pub(super) fn not_found(name: &str) -> Error {
-    let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    let shown = super::name::shown(name);
     Error::new(
         Reason::TeamNotFound,
         format!(
@@ -152,8 +243,10 @@ fn given(team: v1::Team) -> v1::Team {
 pub(super) fn add(mutation: &mut Mutation<'_>, caller: &Caller, team: v1::Team) -> v1::Team {
     let team = v1::Team {
         etag: mutation.etag(),
-        create_time: Some(now()),
+        create_time: Some(mutation.now()),
         created_by: caller.principal(),
+        update_time: Some(mutation.now()),
+        updated_by: caller.principal(),
         ..given(team)
     };
     mutation.set(Key::Team(&team.name), &team);

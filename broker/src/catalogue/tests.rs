@@ -5,13 +5,25 @@ use bytes::Bytes;
 use meshlog_proto::v1::{
     self, Classification, Enforcement, KeyRule, ProductSettings, SchemaFormat, SchemaSource, Tag,
 };
-use meshlog_storage::{BatchCodec, Components, NoObserver, Options, Storage, StreamId};
-use proptest::prelude::*;
+use meshlog_storage::{BatchCodec, Components, NoObserver, Options, Storage};
 use prost::Message as _;
 
 use super::stored::{Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
+use rebuilt::seen;
+
+mod audit;
+mod lifecycle;
+mod moving;
+mod previews;
+mod product_facts;
+mod rebuilt;
+mod succeed;
+mod teams_and_domains;
+mod transfer;
+mod vocabulary;
+mod watch;
 
 struct NoPayloads;
 
@@ -74,7 +86,7 @@ const FLIGHT: &str = r#"{
 }"#;
 
 /// A complete request with the owner, domain and team in it.
-fn create(name: &str) -> v1::CreateProductRequest {
+pub(super) fn create(name: &str) -> v1::CreateProductRequest {
     let product = v1::Product {
         name: name.to_owned(),
         owner: "ops-team".to_owned(),
@@ -110,9 +122,20 @@ async fn refused(catalogue: &Catalogue, request: v1::CreateProductRequest) -> Er
     catalogue.create_product(&caller(), request).await.unwrap_err()
 }
 
-fn get(catalogue: &Catalogue, name: &str) -> v1::Product {
+/// With everything that only this call answers.
+fn get_whole(catalogue: &Catalogue, name: &str) -> v1::Product {
     let request = v1::GetProductRequest { name: name.to_owned() };
     catalogue.get_product(request).unwrap().product.unwrap()
+}
+
+/// As changes answer it.
+fn get(catalogue: &Catalogue, name: &str) -> v1::Product {
+    let mut product = get_whole(catalogue, name);
+    product.provenance.clear();
+    product.r#use = None;
+    let on_field = |tag: &v1::EffectiveTag| !tag.tag.as_ref().unwrap().field_path.is_empty();
+    product.effective_tags.retain(|tag| !on_field(tag));
+    product
 }
 
 async fn add_version(
@@ -126,15 +149,18 @@ async fn add_version(
     Ok(catalogue.add_schema_version(&caller(), request).await?.schema_version.unwrap())
 }
 
+fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
+}
+
 async fn update(
     catalogue: &Catalogue,
     paths: &[&str],
     product: v1::Product,
 ) -> Result<v1::Product> {
-    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let request = v1::UpdateProductRequest {
         product: Some(product),
-        update_mask: Some(prost_types::FieldMask { paths }),
+        update_mask: Some(mask(paths)),
         validate_only: false,
     };
     Ok(catalogue.update_product(&caller(), request).await?.product.unwrap())
@@ -178,6 +204,7 @@ async fn a_product_its_domain_and_its_team_are_created_in_one_entry() {
 #[tokio::test]
 async fn a_missing_field_is_named_with_the_command_that_mends_it() {
     let (storage, catalogue) = catalogue();
+    let before = storage.state();
     for (change, name, option) in [
         (
             (|r| r.product.as_mut().unwrap().owner.clear()) as fn(&mut v1::CreateProductRequest),
@@ -213,12 +240,13 @@ async fn a_missing_field_is_named_with_the_command_that_mends_it() {
     assert_eq!(error.metadata()["missing"], "owner,description,classification,schema");
     assert!(error.to_string().contains("meshlog team create TEAM --contact MAIL"), "{error}");
     assert_eq!(error.violations().len(), 4);
-    assert!(storage.state().is_empty(), "nothing is half done");
+    assert_eq!(storage.state(), before, "nothing is half done");
 }
 
 #[tokio::test]
 async fn a_bad_request_is_refused_by_reason_and_field() {
     let (storage, catalogue) = catalogue();
+    let before = storage.state();
     let key = |field: &str| Some(KeyRule { field: field.to_owned() });
     let settings = |enforcement: i32, minimum_durability: i32| {
         Some(ProductSettings { enforcement, minimum_durability })
@@ -305,8 +333,7 @@ async fn a_bad_request_is_refused_by_reason_and_field() {
         let error = refused(&catalogue, request).await;
         assert_eq!(field(&error), (reason, name), "{error}");
     }
-    assert!(storage.state().is_empty(), "nothing is half done");
-    assert_eq!(storage.stats().entries, 0);
+    assert_eq!(storage.state(), before, "nothing is half done");
 }
 
 #[tokio::test]
@@ -395,7 +422,7 @@ async fn the_sandbox_fills_everything_in() {
     let sandbox = v1::GetDomainRequest { name: "sandbox".to_owned() };
     assert_eq!(catalogue.get_domain(sandbox).unwrap().domain.unwrap().owner, "sandbox");
     let teams = catalogue.list_teams(v1::ListTeamsRequest::default()).unwrap().teams;
-    assert_eq!(teams.iter().map(|team| &*team.name).collect::<Vec<_>>(), ["sandbox"]);
+    assert_eq!(teams.iter().map(|team| &*team.name).collect::<Vec<_>>(), ["meshlog", "sandbox"]);
     let error = catalogue.create_team(&caller(), team("sandbox")).await.unwrap_err();
     assert_eq!(error.reason(), Reason::NameReserved);
 }
@@ -403,13 +430,14 @@ async fn the_sandbox_fills_everything_in() {
 #[tokio::test]
 async fn validate_only_checks_everything_and_changes_nothing() {
     let (storage, catalogue) = catalogue();
+    let before = storage.stats().entries;
     let dry = v1::CreateProductRequest { validate_only: true, ..create("ops.flights") };
     let preview = created(&catalogue, dry.clone()).await;
     assert_eq!((preview.id.as_str(), preview.etag.as_str()), ("", ""));
     assert_eq!(preview.contacts, ["ops@example.org"]);
     let dry_team = v1::CreateTeamRequest { validate_only: true, ..team("ops") };
     catalogue.create_team(&caller(), dry_team).await.unwrap();
-    assert_eq!(storage.stats().entries, 0);
+    assert_eq!(storage.stats().entries, before);
 
     let product = created(&catalogue, create("ops.flights")).await;
     assert_eq!(refused(&catalogue, dry).await.reason(), Reason::ProductExists);
@@ -470,7 +498,7 @@ async fn an_update_changes_what_the_mask_names_and_the_etag() {
     assert_eq!((error.reason(), &error.metadata()["etag"]), (Reason::EtagMismatch, &after.etag));
     let empty = v1::Product { name: after.name.clone(), ..Default::default() };
     for (path, reason, name) in [
-        ("owner", Reason::FieldMissing, "owner"),
+        ("owner", Reason::InvalidArgument, "update_mask"),
         ("description", Reason::FieldMissing, "description"),
         ("classification", Reason::FieldMissing, "classification"),
         ("partitions", Reason::InvalidArgument, "update_mask"),
@@ -479,8 +507,11 @@ async fn an_update_changes_what_the_mask_names_and_the_etag() {
         assert_eq!(field(&error), (reason, name));
     }
     let stranger = v1::Product { owner: "nobody".to_owned(), ..empty.clone() };
-    let error = update(&catalogue, &["owner"], stranger).await.unwrap_err();
-    assert_eq!(error.reason(), Reason::TeamNotFound);
+    for paths in [&["owner"] as &[&str], &[]] {
+        let error = update(&catalogue, paths, stranger.clone()).await.unwrap_err();
+        assert_eq!(field(&error), (Reason::InvalidArgument, "update_mask"));
+        assert!(error.to_string().contains("meshlog product transfer ops.flights"), "{error}");
+    }
     let nothing = v1::UpdateProductRequest { product: Some(empty), ..Default::default() };
     let error = catalogue.update_product(&caller(), nothing).await.unwrap_err();
     assert_eq!(field(&error), (Reason::InvalidArgument, "update_mask"));
@@ -642,8 +673,8 @@ async fn lists_come_in_pages_by_name() {
     assert_eq!(names(&second), ["ops.c"]);
     assert_eq!(second.next_page_token, "");
     let all = catalogue.list_products(list("", 0, "")).unwrap();
-    assert_eq!(names(&all), ["ops-2.a", "ops.a", "ops.b", "ops.c", "opt.a"]);
-    assert_eq!(all.products[0].contacts, ["ops@example.org"]);
+    assert_eq!(names(&all), ["meshlog.audit", "ops-2.a", "ops.a", "ops.b", "ops.c", "opt.a"]);
+    assert_eq!(all.products[1].contacts, ["ops@example.org"]);
     for (domain, token) in
         [("", first.next_page_token.as_str()), ("ops", "zz"), ("ops", "é"), ("ops", "0")]
     {
@@ -661,19 +692,20 @@ async fn lists_come_in_pages_by_name() {
             break;
         }
     }
-    assert_eq!(found, ["ops", "ops-2", "opt", "sandbox"]);
+    assert_eq!(found, ["meshlog", "ops", "ops-2", "opt", "sandbox"]);
 }
 
 #[tokio::test]
 async fn applications_keep_their_numbers_and_odd_names_are_unknown() {
     let (storage, catalogue) = catalogue();
+    let before = storage.stats().entries;
     assert_eq!(catalogue.application_id("billing").await.unwrap(), 1);
     assert_eq!(catalogue.application_id("search/v2").await.unwrap(), 2);
     assert_eq!(catalogue.application_id("billing").await.unwrap(), 1);
     for odd in ["", "two words", "ü", "a\n", &"x".repeat(129)] {
         assert_eq!(catalogue.application_id(odd).await.unwrap(), 0, "{odd}");
     }
-    assert_eq!(storage.stats().entries, 2);
+    assert_eq!(storage.stats().entries, before + 2);
     let reopened = Catalogue::open(&storage).unwrap();
     assert_eq!(reopened.application_name(2).as_deref(), Some("search/v2"));
     assert_eq!(reopened.application_id("billing").await.unwrap(), 1);
@@ -727,6 +759,31 @@ async fn a_damaged_entry_is_named_and_not_guessed_at() {
     Catalogue::open(&storage).unwrap();
 }
 
+/// As it was before there was an audit log.
+#[tokio::test]
+async fn a_catalogue_of_an_earlier_version_gets_an_audit_log_and_stays_as_it_was() {
+    let (storage, catalogue) = catalogue();
+    let before = created(&catalogue, create("ops.flights")).await;
+    let log = catalogue.resolve("meshlog.audit", "").unwrap();
+    let schema = log.current().value.digest().to_string();
+    let gone = [Key::Product(&log.id), Key::Schema(&schema)];
+    let mut controls = vec![meshlog_storage::Control::DeleteStream(log.streams[0])];
+    controls.extend(
+        gone.map(|key| meshlog_storage::Control::SetState { key: key.bytes(), value: None }),
+    );
+    storage.append_and_wait(meshlog_storage::Entry { controls, ..Default::default() }).unwrap();
+
+    let catalogue = Catalogue::open(&storage).unwrap();
+    assert_eq!(get(&catalogue, "ops.flights"), before);
+    let new = catalogue.resolve("meshlog.audit", "").unwrap();
+    assert_ne!((&new.id, &new.streams), (&log.id, &log.streams));
+    assert_eq!(storage.bounds(new.streams[0]).unwrap().durable_end, meshlog_storage::Offset(0));
+    delete(&catalogue, "ops.flights").await;
+    assert_eq!(storage.bounds(new.streams[0]).unwrap().durable_end, meshlog_storage::Offset(1));
+    let created = created(&catalogue, create("ops.flights")).await;
+    assert!(catalogue.resolve("ops.flights", &created.id).unwrap().number > 1);
+}
+
 #[test]
 fn the_format_is_the_same_for_ever() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -748,6 +805,44 @@ fn the_format_is_the_same_for_ever() {
     let version_hex =
         format!("080110071a20{}2220{}2a040801100232026d65", "01".repeat(32), "02".repeat(32));
     assert_eq!(hex(&version.encode_to_vec()), version_hex);
+    let tag_key = v1::TagKey {
+        name: "k".to_owned(),
+        owner: "t".to_owned(),
+        value_type: v1::TagValueType::Enum.into(),
+        allowed_values: vec!["a".to_owned()],
+        etag: "2".to_owned(),
+        updated_by: "me".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(hex(&tag_key.encode_to_vec()), "0a016b1a017420022a016132013252026d65");
+    let domain = v1::Domain {
+        name: "d".to_owned(),
+        tags: vec![Tag { key: "k".to_owned(), value: Some("a".to_owned()), ..Default::default() }],
+        updated_by: "me".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(hex(&domain.encode_to_vec()), "0a01643a060a016b1201614a026d65");
+    let late = v1::Product {
+        inputs: vec!["i".to_owned()],
+        successor: "s".to_owned(),
+        provenance: vec![v1::Provenance {
+            path: "owner".to_owned(),
+            kind: v1::ProvenanceKind::Inferred.into(),
+            principal: "me".to_owned(),
+            time: None,
+        }],
+        aliases: vec!["a.old".to_owned()],
+        deprecation_reason: "r".to_owned(),
+        pending_transfer: Some(v1::PendingTransfer {
+            new_owner: "t".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(
+        hex(&late.encode_to_vec()),
+        "920101699a010173b2010d0a056f776e657210021a026d65e20105612e6f6c64f2010172fa01030a0174"
+    );
     let product = StoredProduct {
         product: Some(v1::Product { name: "a.b".to_owned(), ..Default::default() }),
         number: 5,
@@ -760,6 +855,7 @@ fn the_format_is_the_same_for_ever() {
         (Key::Counters, "counter/catalogue"),
         (Key::Team("t"), "team/t"),
         (Key::Domain("d"), "domain/d"),
+        (Key::TagKey("unit"), "tag-key/unit"),
         (Key::Schema("0f"), "schema/0f"),
         (Key::Product("01ARZ3NDEKTSV4RRFFQ69G5FAV"), "product/01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         (Key::Application(12), "application/12"),
@@ -768,70 +864,6 @@ fn the_format_is_the_same_for_ever() {
         assert_eq!(Key::parse(text.as_bytes()), Some(key));
     }
     assert_eq!(Key::parse(b"cursor/x"), None);
-}
-
-/// Everything that can be seen of a catalogue.
-fn seen(catalogue: &Catalogue) -> BTreeMap<String, String> {
-    let mut seen = BTreeMap::new();
-    let teams = catalogue.list_teams(v1::ListTeamsRequest::default()).unwrap();
-    seen.insert("teams".to_owned(), format!("{teams:?}"));
-    let domains = catalogue.list_domains(v1::ListDomainsRequest::default()).unwrap();
-    seen.insert("domains".to_owned(), format!("{domains:?}"));
-    let products = catalogue.list_products(v1::ListProductsRequest::default()).unwrap().products;
-    for product in products {
-        let versions = v1::ListSchemaVersionsRequest { product: product.name.clone() };
-        let versions = catalogue.list_schema_versions(versions).unwrap();
-        let handle = catalogue.resolve(&product.name, &product.id).unwrap();
-        let ids: Vec<_> = (1..=product.schema_version)
-            .map(|number| handle.schema(number).unwrap())
-            .map(|schema| {
-                (
-                    schema.storage_id,
-                    catalogue.schema_of(schema.storage_id),
-                    schema.validator().is_some(),
-                )
-            })
-            .collect();
-        let rest = (&handle, handle.minimum_durability, ids);
-        seen.insert(product.name.clone(), format!("{product:?} {versions:?} {rest:?}"));
-    }
-    let view = catalogue.inner.view.read();
-    seen.insert("counters".to_owned(), format!("{:?} {}", view.counters, view.versions.len()));
-    seen.insert("schemas".to_owned(), format!("{:?}", view.schema_uses()));
-    seen
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Team(u8),
-    Domain(u8, u8),
-    Create { name: u8, team: u8, schema: u8, partitions: u8, whole: bool },
-    Version { name: u8, schema: u8 },
-    Update { name: u8, owner: u8, synced: bool },
-    Delete(u8),
-}
-
-fn steps() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0_u8..3).prop_map(Step::Team),
-        (0_u8..3, 0_u8..3).prop_map(|(domain, team)| Step::Domain(domain, team)),
-        (0_u8..6, 0_u8..3, 0_u8..4, 0_u8..4, any::<bool>()).prop_map(
-            |(name, team, schema, partitions, whole)| Step::Create {
-                name,
-                team,
-                schema,
-                partitions,
-                whole
-            }
-        ),
-        (0_u8..6, 0_u8..4).prop_map(|(name, schema)| Step::Version { name, schema }),
-        (0_u8..6, 0_u8..3, any::<bool>()).prop_map(|(name, owner, synced)| Step::Update {
-            name,
-            owner,
-            synced
-        }),
-        (0_u8..6).prop_map(Step::Delete),
-    ]
 }
 
 fn some_schema(number: u8) -> SchemaSource {
@@ -845,90 +877,5 @@ fn some_schema(number: u8) -> SchemaSource {
             reason: "text".to_owned(),
             ..Default::default()
         },
-    }
-}
-
-/// Refusals are part of the game; whether one was due is what the other tests ask.
-async fn take(catalogue: &Catalogue, step: &Step) -> bool {
-    let name = |number: &u8| format!("d{}.p{}", number % 3, number / 3);
-    match step {
-        Step::Team(number) => {
-            catalogue.create_team(&caller(), team(&format!("t{number}"))).await.is_ok()
-        }
-        Step::Domain(number, team) => {
-            let request = domain(&format!("d{number}"), &format!("t{team}"));
-            catalogue.create_domain(&caller(), request).await.is_ok()
-        }
-        Step::Create { name: number, team, schema, partitions, whole } => {
-            let mut request = with(&name(number), |product| {
-                product.owner = format!("t{team}");
-                product.partitions = (*partitions).into();
-            });
-            request.value_schema = Some(some_schema(*schema));
-            if *schema == 2 {
-                request.key_schema = Some(json_schema("{}"));
-            }
-            if !whole {
-                (request.new_domain, request.new_team) = (None, None);
-            }
-            catalogue.create_product(&caller(), request).await.is_ok()
-        }
-        Step::Version { name: number, schema } => {
-            add_version(catalogue, &name(number), some_schema(*schema)).await.is_ok()
-        }
-        Step::Update { name: number, owner, synced } => {
-            let minimum_durability =
-                if *synced { v1::Durability::Synced } else { v1::Durability::Unspecified };
-            let product = v1::Product {
-                name: name(number),
-                owner: format!("t{owner}"),
-                settings: Some(ProductSettings {
-                    minimum_durability: minimum_durability.into(),
-                    enforcement: 0,
-                }),
-                ..Default::default()
-            };
-            update(catalogue, &["owner", "settings"], product).await.is_ok()
-        }
-        Step::Delete(number) => {
-            let request = v1::DeleteProductRequest { name: name(number), ..Default::default() };
-            catalogue.delete_product(&caller(), request).await.is_ok()
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn a_catalogue_that_is_opened_again_is_the_same(steps in prop::collection::vec(steps(), 1..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let (storage, catalogue) = catalogue();
-            let mut numbers = BTreeMap::new();
-            let mut streams: BTreeMap<StreamId, String> = BTreeMap::new();
-            for step in &steps {
-                let before = storage.state();
-                if !take(&catalogue, step).await {
-                    prop_assert_eq!(&storage.state(), &before, "a refused change changed something");
-                }
-                let view = catalogue.inner.view.read();
-                for handle in view.products.values() {
-                    let id = numbers.entry(handle.number).or_insert_with(|| handle.id.clone());
-                    prop_assert_eq!(&*id, &handle.id, "a number was given twice");
-                    for stream in &handle.streams {
-                        let id = streams.entry(*stream).or_insert_with(|| handle.id.to_string());
-                        prop_assert_eq!(id.as_str(), &*handle.id, "a stream belongs to two products");
-                    }
-                }
-            }
-            let reopened = Catalogue::open(&storage).unwrap();
-            prop_assert_eq!(seen(&reopened), seen(&catalogue));
-            let uses = catalogue.inner.view.read().schema_uses();
-            prop_assert!(uses.values().all(|uses| *uses > 0), "a schema that nothing uses is kept");
-            let kept = storage.state().iter().filter(|(key, _)| matches!(Key::parse(key), Some(Key::Schema(_)))).count();
-            prop_assert_eq!(kept, uses.len());
-            Ok(())
-        })?;
     }
 }

@@ -1,6 +1,7 @@
 //! The catalogue in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,9 @@ use meshlog_proto::v1;
 use meshlog_storage::Control;
 
 use super::product::ProductHandle;
+use super::recent::Recent;
 use super::stored::{self, Counters, Key, StoredSchema};
+use super::{builtin, is_internal};
 use crate::error::Result;
 use crate::schema::{Fingerprint, Schema};
 
@@ -20,21 +23,58 @@ pub(super) struct View {
     pub(super) counters: Counters,
     pub(super) teams: BTreeMap<Arc<str>, Arc<v1::Team>>,
     pub(super) domains: BTreeMap<Arc<str>, Arc<v1::Domain>>,
+    pub(super) tag_keys: BTreeMap<Arc<str>, Arc<v1::TagKey>>,
+    /// By name; aliases are apart.
     pub(super) products: HashMap<Arc<str>, Arc<ProductHandle>>,
     /// Names of products, in order.
     pub(super) names: BTreeSet<Arc<str>>,
-    by_id: HashMap<Arc<str>, Arc<str>>,
+    /// Of the broker's own products.
+    pub(super) internal: usize,
+    by_id: HashMap<Arc<str>, Arc<ProductHandle>>,
+    /// Earlier names, with the id of the product that each leads to.
+    aliases: HashMap<Arc<str>, Arc<str>>,
+    /// Products by the teams, tag keys and other products that they name.
+    pub(super) by_team: Index,
+    pub(super) by_tag_key: Index,
+    by_product: Index,
     /// Schemas by digest, with the number of uses by versions of products.
     schemas: HashMap<Fingerprint, (Arc<Schema>, usize)>,
     /// Version of the product, by storage id.
     pub(super) versions: HashMap<u32, u32>,
+    /// What changed last, for those who watch.
+    pub(super) recent: Recent,
+}
+
+/// Ids of products, by what they name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Index(BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
+
+impl Index {
+    /// Ids of the products that name it.
+    pub(super) fn of(&self, named: &str) -> impl Iterator<Item = &Arc<str>> + Clone {
+        self.0.get(named).into_iter().flatten()
+    }
+
+    fn add(&mut self, named: &Arc<str>, id: &Arc<str>) {
+        self.0.entry(Arc::clone(named)).or_default().insert(Arc::clone(id));
+    }
+
+    fn remove(&mut self, named: &Arc<str>, id: &Arc<str>) {
+        if let Some(ids) = self.0.get_mut(named) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.0.remove(named);
+            }
+        }
+    }
 }
 
 /// One change of the view, ready to be made.
 pub(super) enum Change {
     Counters(Counters),
-    Team(Arc<str>, Arc<v1::Team>),
-    Domain(Arc<str>, Arc<v1::Domain>),
+    Team(Arc<str>, Option<Arc<v1::Team>>),
+    Domain(Arc<str>, Option<Arc<v1::Domain>>),
+    TagKey(Arc<str>, Option<Arc<v1::TagKey>>),
     Product(Arc<ProductHandle>),
     ProductGone(Arc<str>),
     Schema(Fingerprint, Arc<Schema>),
@@ -73,21 +113,17 @@ impl View {
                 (Key::Counters, Some(value)) => {
                     Change::Counters(stored::decode(key, value.clone())?)
                 }
-                (Key::Team(name), Some(value)) => {
-                    Change::Team(Arc::from(name), Arc::new(stored::decode(key, value.clone())?))
-                }
-                (Key::Domain(name), Some(value)) => {
-                    Change::Domain(Arc::from(name), Arc::new(stored::decode(key, value.clone())?))
-                }
+                (Key::Team(name), value) => Change::Team(Arc::from(name), message(key, value)?),
+                (Key::Domain(name), value) => Change::Domain(Arc::from(name), message(key, value)?),
+                (Key::TagKey(name), value) => Change::TagKey(Arc::from(name), message(key, value)?),
                 (Key::Product(_), Some(value)) => {
                     let handle = ProductHandle::from_stored(key, value.clone(), schema, |id| {
-                        let name = self.by_id.get(id)?;
-                        Some(Arc::clone(&self.products.get(name)?.usage))
+                        Some(Arc::clone(&self.by_id.get(id)?.usage))
                     })?;
                     Change::Product(Arc::new(handle))
                 }
                 (Key::Product(id), None) => Change::ProductGone(Arc::from(id)),
-                (Key::Schema(_) | Key::Application(_), _) | (_, None) => continue,
+                (Key::Counters | Key::Schema(_) | Key::Application(_), _) => continue,
             };
             changes.push(change);
         }
@@ -95,23 +131,42 @@ impl View {
         Ok(changes)
     }
 
+    /// Makes the changes, and notes which products they change for those who watch.
     pub(super) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Counters(counters) => self.counters = counters,
-                Change::Team(name, team) => drop(self.teams.insert(name, team)),
-                Change::Domain(name, domain) => drop(self.domains.insert(name, domain)),
+                Change::Team(name, team) => {
+                    let after = team.as_ref().map(|team| team.contacts.clone());
+                    let before = put_or_remove(&mut self.teams, &name, team);
+                    if before.map(|team| team.contacts.clone()) != after {
+                        self.note_all(self.by_team.of(&name).cloned().collect());
+                    }
+                }
+                Change::Domain(name, domain) => {
+                    let after = domain.as_ref().map(|domain| domain.tags.clone());
+                    let before = put_or_remove(&mut self.domains, &name, domain);
+                    if before.map(|domain| domain.tags.clone()).unwrap_or_default()
+                        != after.unwrap_or_default()
+                    {
+                        let ids = self.of_domain(&name).map(|handle| Arc::clone(&handle.id));
+                        self.note_all(ids.collect());
+                    }
+                }
+                Change::TagKey(name, key) => {
+                    put_or_remove(&mut self.tag_keys, &name, key);
+                    self.note_all(self.by_tag_key.of(&name).cloned().collect());
+                }
                 Change::Schema(digest, schema) => {
                     self.schemas.entry(digest).or_insert((schema, 0));
                 }
                 Change::SchemaGone(digest) => drop(self.schemas.remove(&digest)),
                 Change::Product(handle) => self.put(handle),
                 Change::ProductGone(id) => {
-                    if let Some(handle) =
-                        self.by_id.remove(&id).and_then(|name| self.products.remove(&name))
-                    {
-                        self.names.remove(&handle.name);
+                    if let Some(handle) = self.by_id.remove(&id) {
                         self.release(&handle);
+                        self.recent.note(Arc::clone(&id), Arc::clone(&handle.name), None);
+                        self.note_all(self.by_product.of(&id).cloned().collect());
                     }
                 }
             }
@@ -119,6 +174,10 @@ impl View {
     }
 
     fn put(&mut self, handle: Arc<ProductHandle>) {
+        let before = self.by_id.insert(Arc::clone(&handle.id), Arc::clone(&handle));
+        if let Some(before) = &before {
+            self.release(before);
+        }
         for digest in handle.digests() {
             if let Some((_, uses)) = self.schemas.get_mut(&digest) {
                 *uses += 1;
@@ -127,18 +186,23 @@ impl View {
         for version in handle.versions() {
             self.versions.insert(version.storage_id, version.number);
         }
+        let id = &handle.id;
+        for alias in &handle.names.aliases {
+            self.aliases.insert(Arc::clone(alias), Arc::clone(id));
+        }
+        handle.names.teams.iter().for_each(|team| self.by_team.add(team, id));
+        handle.names.tag_keys.iter().for_each(|key| self.by_tag_key.add(key, id));
+        handle.names.products.iter().for_each(|other| self.by_product.add(other, id));
+        self.internal += usize::from(is_internal(&handle.name));
         self.names.insert(Arc::clone(&handle.name));
-        self.by_id.insert(Arc::clone(&handle.id), Arc::clone(&handle.name));
-        // The key stays the name that is shared with `names` and `by_id`.
-        match self.products.insert(Arc::clone(&handle.name), Arc::clone(&handle)) {
-            Some(before) if before.id == handle.id => {
-                for digest in before.digests() {
-                    if let Some((_, uses)) = self.schemas.get_mut(&digest) {
-                        *uses -= 1;
-                    }
-                }
-            }
-            _ => {}
+        self.products.insert(Arc::clone(&handle.name), Arc::clone(&handle));
+
+        let moved = before.filter(|before| before.name != handle.name);
+        let moved = moved.map(|before| Arc::clone(&before.name));
+        let has_moved = moved.is_some();
+        self.recent.note(Arc::clone(id), Arc::clone(&handle.name), moved);
+        if has_moved {
+            self.note_all(self.by_product.of(id).cloned().collect());
         }
     }
 
@@ -151,6 +215,58 @@ impl View {
         for version in handle.versions() {
             self.versions.remove(&version.storage_id);
         }
+        let id = &handle.id;
+        for alias in &handle.names.aliases {
+            self.aliases.remove(alias);
+        }
+        handle.names.teams.iter().for_each(|team| self.by_team.remove(team, id));
+        handle.names.tag_keys.iter().for_each(|key| self.by_tag_key.remove(key, id));
+        handle.names.products.iter().for_each(|other| self.by_product.remove(other, id));
+        self.internal -= usize::from(is_internal(&handle.name));
+        self.names.remove(&handle.name);
+        self.products.remove(&handle.name);
+    }
+
+    fn note_all(&mut self, ids: Vec<Arc<str>>) {
+        for id in ids {
+            if let Some(handle) = self.by_id.get(&id) {
+                self.recent.note(id, Arc::clone(&handle.name), None);
+            }
+        }
+    }
+
+    /// The product of this name, or of this earlier name.
+    pub(super) fn product(&self, name: &str) -> Option<&Arc<ProductHandle>> {
+        self.products.get(name).or_else(|| self.by_id.get(self.aliases.get(name)?))
+    }
+
+    /// The product with this id.
+    pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
+        self.by_id.get(id)
+    }
+
+    /// The products of a domain, by name.
+    pub(super) fn of_domain(&self, domain: &str) -> impl Iterator<Item = &Arc<ProductHandle>> {
+        let prefix = format!("{domain}.");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let names = self.names.range::<str, _>(from);
+        let names: Vec<_> = names.take_while(|name| name.starts_with(&prefix)).collect();
+        names.into_iter().filter_map(|name| self.products.get(name))
+    }
+
+    /// A team, built in or not.
+    pub(super) fn team(&self, name: &str) -> Option<Arc<v1::Team>> {
+        builtin::team(name).or_else(|| self.teams.get(name).cloned())
+    }
+
+    /// A domain, built in or not.
+    pub(super) fn domain(&self, name: &str) -> Option<Arc<v1::Domain>> {
+        builtin::domain(name).or_else(|| self.domains.get(name).cloned())
+    }
+
+    /// A key of the tag vocabulary, built in or not.
+    pub(super) fn tag_key(&self, name: &str) -> Option<Arc<v1::TagKey>> {
+        builtin::tag_key(name).or_else(|| self.tag_keys.get(name).cloned())
     }
 
     pub(super) fn schema(&self, digest: &Fingerprint) -> Option<&Arc<Schema>> {
@@ -168,11 +284,41 @@ impl View {
     }
 }
 
+/// The value of a key that holds a message; `None`: the key is gone.
+fn message<M: prost::Message + Default>(
+    key: Key<'_>,
+    value: Option<&Bytes>,
+) -> Result<Option<Arc<M>>> {
+    value.map(|value| stored::decode(key, value.clone()).map(Arc::new)).transpose()
+}
+
+fn put_or_remove<T>(
+    map: &mut BTreeMap<Arc<str>, Arc<T>>,
+    name: &Arc<str>,
+    value: Option<Arc<T>>,
+) -> Option<Arc<T>> {
+    match value {
+        Some(value) => map.insert(Arc::clone(name), value),
+        None => map.remove(name),
+    }
+}
+
 #[cfg(test)]
 impl View {
     /// The number of uses of each schema.
     pub(super) fn schema_uses(&self) -> BTreeMap<Fingerprint, usize> {
         self.schemas.iter().map(|(digest, (_, uses))| (*digest, *uses)).collect()
+    }
+
+    /// The parts that are only for looking up, as text.
+    pub(super) fn indexes(&self) -> String {
+        let aliases: BTreeMap<_, _> = self.aliases.iter().collect();
+        let by_id: BTreeMap<_, _> =
+            self.by_id.iter().map(|(id, handle)| (id, &handle.name)).collect();
+        format!(
+            "{aliases:?} {by_id:?} {:?} {:?} {:?} {:?} {}",
+            self.by_team, self.by_tag_key, self.by_product, self.names, self.internal
+        )
     }
 }
 

@@ -1,8 +1,10 @@
 //! A number of bytes, written `512KiB`, `64MiB`, `1GiB` or as a plain number.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
@@ -56,6 +58,21 @@ impl FromStr for ByteSize {
         };
         let count: u64 = digits.parse().map_err(|_| refused())?;
         count.checked_mul(unit).map(Self).ok_or_else(refused)
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "title": "size",
+            "type": ["string", "integer"],
+            "pattern": "^[0-9]+ *([Bb]|[KkMmGg][Ii][Bb])?$",
+            "minimum": 0,
+        })
     }
 }
 

@@ -1,9 +1,11 @@
 //! A length of time, written `250ms`, `10s` or `1m 30s`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
@@ -54,6 +56,20 @@ impl FromStr for Span {
             return Err(refused());
         }
         Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "title": "time",
+            "type": "string",
+            "pattern": "^ *[0-9]+(h|m|s|ms)( +[0-9]+(h|m|s|ms))* *$",
+        })
     }
 }
 

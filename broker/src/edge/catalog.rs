@@ -90,9 +90,16 @@ catalogue! {
         list_tag_keys(ListTagKeysRequest) -> ListTagKeysResponse;
         get_product(GetProductRequest) -> GetProductResponse;
         list_products(ListProductsRequest) -> ListProductsResponse;
-        search_products(SearchProductsRequest) -> SearchProductsResponse;
     }
     others {
+        async fn search_products(
+            &self,
+            request: Request<v1::SearchProductsRequest>,
+        ) -> Result<Response<v1::SearchProductsResponse>, Status> {
+            let found = self.broker.catalogue().search_products(request.into_inner()).await;
+            found.map(Response::new).map_err(|error| status_of(&error))
+        }
+
         async fn sample_product(
             &self,
             request: Request<v1::SampleProductRequest>,

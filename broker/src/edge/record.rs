@@ -59,8 +59,9 @@ impl RecordService for Records {
         &self,
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<server_v1::ReadResponse>, Status> {
+        let caller = caller_of(request.metadata());
         tokio::select! {
-            read = self.broker.read(request.into_inner()) => {
+            read = self.broker.read(&caller, request.into_inner()) => {
                 read.map(Response::new).map_err(|error| status_of(&error))
             }
             // A long poll must not hold up the drain.
@@ -74,7 +75,8 @@ impl RecordService for Records {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let subscription = self.broker.subscribe(request.into_inner()).await;
+        let caller = caller_of(request.metadata());
+        let subscription = self.broker.subscribe(&caller, request.into_inner()).await;
         let subscription = subscription.map_err(|error| status_of(&error))?;
         let messages = subscribe_responses(subscription.until(self.drain.clone()));
         Ok(Response::new(Box::pin(messages)))

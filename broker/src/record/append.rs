@@ -63,6 +63,7 @@ impl Broker {
             .with("limit", MAX_REQUEST_BYTES));
         }
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        product.check_appendable()?;
         let (batch, occurrences) = (request.batch.pop(), request.batch.len());
         let (Some(batch), 0) = (batch, occurrences) else {
             return Err(Error::new(
@@ -71,6 +72,7 @@ impl Broker {
             )
             .with("product", &product.name));
         };
+        let notices = self.catalogue().notices(&product, &request.product);
         let routing = self.route(&request, &product)?;
         let producer = producer_stamp(request.producer.as_ref(), product.number)?;
         let durability = durability_of(request.durability, product.minimum_durability)?;
@@ -105,7 +107,15 @@ impl Broker {
             let _gone = sender.send(result);
         });
         let broker = self.clone();
-        Ok(Submitted { outcome, broker, product, streams, record_partitions, schema_version })
+        Ok(Submitted {
+            outcome,
+            broker,
+            product,
+            streams,
+            record_partitions,
+            schema_version,
+            notices,
+        })
     }
 
     fn route(
@@ -178,6 +188,7 @@ pub(super) struct Submitted {
     streams: Vec<(u32, StreamId)>,
     record_partitions: Vec<u32>,
     schema_version: u32,
+    notices: Vec<v1::Notice>,
 }
 
 impl Submitted {
@@ -198,6 +209,10 @@ impl Submitted {
 
     fn answer(self, result: meshlog_storage::Result<Appended>) -> Result<v1::AppendResponse> {
         let appended = result.map_err(|error| self.explain(&error))?;
+        if !appended.duplicate {
+            let records = appended.ranges.iter().map(|range| u64::from(range.count)).sum();
+            self.broker.count_appended(&self.product, records);
+        }
         let mut ranges: Vec<v1::AppendedRange> = Vec::with_capacity(1);
         for (index, range) in appended.ranges.iter().enumerate() {
             let partition = match self.streams.get(index) {
@@ -232,7 +247,7 @@ impl Submitted {
             }
             .into(),
             duplicate: appended.duplicate,
-            notices: Vec::new(),
+            notices: self.notices,
         })
     }
 
@@ -307,7 +322,7 @@ fn durability_of(wish: i32, floor: Option<Durability>) -> Result<Durability> {
     Ok(floor.map_or(wish, |floor| wish.max(floor)))
 }
 
-pub(super) fn unknown_partition(product: &ProductHandle, partition: u32) -> Error {
+pub(crate) fn unknown_partition(product: &ProductHandle, partition: u32) -> Error {
     let partitions = product.streams.len();
     Error::new(
         Reason::PartitionNotFound,

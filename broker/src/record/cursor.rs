@@ -20,6 +20,7 @@ use crate::broker::Broker;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Reason, Result};
 use crate::time::{proto_time, storage_time};
+use crate::usage::OpenReader;
 
 /// What a batch costs in a message beside its payload.
 const BATCH_OVERHEAD: usize = 64;
@@ -119,6 +120,16 @@ impl Cursors {
             check_positions(&product, positions, &cursors)?;
         }
         Ok(Self { broker: broker.clone(), product, cursors, turn })
+    }
+
+    /// The product as it was when the walk began.
+    pub(super) fn product(&self) -> &ProductHandle {
+        &self.product
+    }
+
+    /// Batches were delivered on a subscription.
+    pub(super) fn count(&self, reader: &OpenReader, batches: &[server_v1::StoredBatch]) {
+        self.broker.count_delivered(&self.product, reader, batches);
     }
 
     /// The product's id.
@@ -349,7 +360,7 @@ fn skip(batch: &StoredBatch, from: Offset) -> u32 {
 }
 
 /// The partitions asked for, rising, each once; all if none is named.
-pub(super) fn partitions_of(product: &ProductHandle, asked: &[u32]) -> Result<Vec<u32>> {
+pub(crate) fn partitions_of(product: &ProductHandle, asked: &[u32]) -> Result<Vec<u32>> {
     let count = product.streams.len() as u32;
     if let Some(unknown) = asked.iter().find(|partition| **partition >= count) {
         return Err(unknown_partition(product, *unknown));
@@ -395,7 +406,7 @@ fn check_positions(
 }
 
 /// The first offset appended at or after a time, or the durable end.
-pub(super) async fn offset_at_time(
+pub(crate) async fn offset_at_time(
     broker: &Broker,
     product: &ProductHandle,
     partition: u32,
@@ -411,11 +422,26 @@ pub(super) async fn offset_at_time(
     result.map_err(|error| explain(product, partition, None, &error))
 }
 
-fn no_answer() -> StorageError {
+pub(crate) fn no_answer() -> StorageError {
     StorageError::new(ErrorKind::Closed, "storage closed while it was reading; connect again")
 }
 
-fn out_of_range(product: &ProductHandle, partition: u32, offset: Offset, bounds: Bounds) -> Error {
+/// The readable range of a partition.
+pub(crate) fn bounds_of(
+    broker: &Broker,
+    product: &ProductHandle,
+    partition: u32,
+) -> Result<Bounds> {
+    let bounds = broker.storage().bounds(product.streams[partition as usize]);
+    bounds.map_err(|error| explain(product, partition, None, &error))
+}
+
+pub(crate) fn out_of_range(
+    product: &ProductHandle,
+    partition: u32,
+    offset: Offset,
+    bounds: Bounds,
+) -> Error {
     let Bounds { start, durable_end } = bounds;
     Error::new(
         Reason::OffsetOutOfRange,
@@ -432,7 +458,7 @@ fn out_of_range(product: &ProductHandle, partition: u32, offset: Offset, bounds:
 }
 
 /// What storage says, in the words of the product.
-pub(super) fn explain(
+pub(crate) fn explain(
     product: &ProductHandle,
     partition: u32,
     at: Option<Offset>,

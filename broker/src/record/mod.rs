@@ -20,8 +20,12 @@ mod waiting;
 mod wakeup;
 mod wire;
 
+pub(crate) use append::unknown_partition;
 pub use append_stream::{AppendOutcome, AppendStream};
 pub use batch::{BatchError, Fault, RecordBatchCodec, RecordView, Records, records};
+pub(crate) use cursor::{
+    bounds_of, explain, no_answer, offset_at_time, out_of_range, partitions_of,
+};
 pub use partitioner::{murmur2, partition_of};
 pub use subscribe::Subscription;
 pub(crate) use waiting::Waiting;

@@ -9,13 +9,18 @@ use tokio::time::Instant;
 use super::cursor::Cursors;
 use super::limits::{DEFAULT_READ_BYTES, MAX_READ_BYTES, MAX_READ_WAIT};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::error::Result;
 use crate::time::duration_within;
 
 impl Broker {
     /// Reads once from a start position. With nothing there, waits up to `max_wait` for new
     /// records; an answer without batches means that none came.
-    pub async fn read(&self, request: v1::ReadRequest) -> Result<server_v1::ReadResponse> {
+    pub async fn read(
+        &self,
+        caller: &Caller,
+        request: v1::ReadRequest,
+    ) -> Result<server_v1::ReadResponse> {
         self.refuse_if_closing()?;
         let wait = duration_within(
             request.max_wait.as_ref(),
@@ -24,6 +29,7 @@ impl Broker {
             Duration::ZERO..=MAX_READ_WAIT,
         )?;
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let notices = self.catalogue().notices(&product, &request.product);
         let turn = self.turn().fetch_add(1, Ordering::Relaxed) as usize;
         let mut cursors =
             Cursors::resolve(self, product, &request.partitions, request.start, turn).await?;
@@ -44,11 +50,12 @@ impl Broker {
                 }
             }
         }
+        self.count_read(cursors.product(), &caller.application, &batches);
         Ok(server_v1::ReadResponse {
             product_id: cursors.product_id(),
             batches,
             partitions: cursors.states(),
-            notices: Vec::new(),
+            notices,
         })
     }
 }

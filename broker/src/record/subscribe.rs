@@ -5,9 +5,11 @@
 //! catches up from files, one slice read ahead; the log is the buffer. At the durable end it sleeps until the committing thread wakes it or a heartbeat is
 //! due; an idle subscription causes no other work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshlog_proto::{server_v1, v1};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,28 +17,28 @@ use super::cursor::Cursors;
 use super::read::read_bytes;
 use super::wakeup::Watch;
 use crate::broker::Broker;
+use crate::caller::Caller;
+use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
-use crate::time::duration_within;
-
-const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
-const HEARTBEATS: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(60);
+use crate::time;
+use crate::usage::OpenReader;
 
 /// Positions listed in the error that ends a subscription at shutdown; more would not fit into
 /// the trailers every client accepts. The last message has them all.
 const MAX_LISTED_POSITIONS: usize = 64;
 
 impl Broker {
-    /// Follows a product from a start position.
-    pub async fn subscribe(&self, request: v1::SubscribeRequest) -> Result<Subscription> {
+    /// Follows a product from a start position. The caller's application counts as a live reader as
+    /// long as the subscription is open.
+    pub async fn subscribe(
+        &self,
+        caller: &Caller,
+        request: v1::SubscribeRequest,
+    ) -> Result<Subscription> {
         self.refuse_if_closing()?;
-        let heartbeat = duration_within(
-            request.heartbeat_interval.as_ref(),
-            "heartbeat_interval",
-            DEFAULT_HEARTBEAT,
-            HEARTBEATS,
-        )?;
+        let heartbeat = time::heartbeat(request.heartbeat_interval.as_ref())?;
         let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let notices = Notices::new(self, &product, request.product);
         let mut cursors =
             Cursors::resolve(self, product, &request.partitions, request.start, 0).await?;
         cursors.read_ahead();
@@ -44,8 +46,11 @@ impl Broker {
             cursors.stop_at_end();
         }
         let watch = cursors.watch();
+        let reader = cursors.product().usage.open(&caller.application);
         Ok(Subscription {
+            reader,
             cursors,
+            notices,
             watch,
             heartbeat,
             max_bytes: read_bytes(request.max_bytes),
@@ -59,13 +64,53 @@ impl Broker {
 /// An open subscription. Dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription {
+    reader: OpenReader,
     cursors: Cursors,
+    notices: Notices,
     watch: Watch,
     heartbeat: Duration,
     max_bytes: usize,
     phase: Phase,
     closing: CancellationToken,
     stop: CancellationToken,
+}
+
+/// What the subscriber has been told about the product beside its records.
+#[derive(Debug)]
+struct Notices {
+    broker: Broker,
+    product_id: Arc<str>,
+    /// The name that was used.
+    asked: String,
+    told: Vec<v1::Notice>,
+    /// Of the catalogue; looked at when there is a message anyway, so that a change of the
+    /// catalogue wakes no subscription.
+    changes: watch::Receiver<u64>,
+}
+
+impl Notices {
+    fn new(broker: &Broker, product: &ProductHandle, asked: String) -> Self {
+        let mut changes = broker.catalogue().changes();
+        changes.mark_changed();
+        let product_id = Arc::clone(&product.id);
+        Self { broker: broker.clone(), product_id, asked, told: Vec::new(), changes }
+    }
+
+    /// What has not been told yet. Costs one look at a number unless the catalogue has changed.
+    fn fresh(&mut self) -> Vec<v1::Notice> {
+        if !self.changes.has_changed().unwrap_or(false) {
+            return Vec::new();
+        }
+        self.changes.mark_unchanged();
+        let catalogue = self.broker.catalogue();
+        let Some(product) = catalogue.find(&self.product_id) else { return Vec::new() };
+        let notices = catalogue.notices(&product, &self.asked);
+        if notices == self.told {
+            return Vec::new();
+        }
+        self.told.clone_from(&notices);
+        notices
+    }
 }
 
 #[derive(Debug)]
@@ -126,11 +171,12 @@ impl Subscription {
             }
             let batches = self.cursors.fill(self.max_bytes).await?;
             if !batches.is_empty() {
+                self.cursors.count(&self.reader, &batches);
                 return Ok(Some(server_v1::SubscribeResponse {
                     product_id: self.cursors.product_id(),
                     batches,
                     partitions: self.cursors.moved_states(),
-                    notices: Vec::new(),
+                    notices: self.notices.fresh(),
                 }));
             }
             if is_due {
@@ -151,7 +197,7 @@ impl Subscription {
             product_id: self.cursors.product_id(),
             batches: Vec::new(),
             partitions: self.cursors.states(),
-            notices: Vec::new(),
+            notices: self.notices.fresh(),
         }
     }
 

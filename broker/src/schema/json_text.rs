@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 ///
 /// # Errors
 /// With line and column, as the parser says it.
-pub(super) fn read(text: &[u8], max_depth: usize) -> Result<Value, serde_json::Error> {
+pub(crate) fn read(text: &[u8], max_depth: usize) -> Result<Value, serde_json::Error> {
     let mut parser = serde_json::Deserializer::from_slice(text);
     let value = Strict { depth_left: max_depth }.deserialize(&mut parser)?;
     parser.end()?;

@@ -41,7 +41,9 @@ pub use malformed::Malformed;
 pub use parsed::Schema;
 pub use record_check::{RecordValidator, Rejection};
 
+pub(crate) use json_text::read as read_json;
 pub(crate) use key_rule::FieldPath;
+pub(crate) use protobuf::message as protobuf_message;
 pub(crate) use record_check::RecordCheck;
 
 /// Longest schema text.

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use meshlog_proto::v1::SchemaSource;
 use prost::Message as _;
+use prost_reflect::MessageDescriptor;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::source_code_info::Location;
 use prost_types::{
@@ -56,7 +58,21 @@ impl FileResolver for OneFile {
     }
 }
 
+/// The record's message, with everything it refers to; `None` if the text is no longer accepted.
+pub(crate) fn message(source: &SchemaSource) -> Option<MessageDescriptor> {
+    let compiler = compiler(&source.text).ok()?;
+    let file = compiler.file_descriptor_set().file.into_iter().find(|f| f.name() == FILE_NAME)?;
+    let name = record_message(&file, &source.message_name).ok()?;
+    compiler.descriptor_pool().get_message_by_name(&name)
+}
+
 fn compile(text: &str) -> Result<FileDescriptorProto, Malformed> {
+    let compiler = compiler(text)?;
+    let file = compiler.file_descriptor_set().file.into_iter().find(|f| f.name() == FILE_NAME);
+    file.ok_or_else(|| Malformed::whole("the text holds no declarations"))
+}
+
+fn compiler(text: &str) -> Result<protox::Compiler, Malformed> {
     check_depth(text)?;
     let mut resolver = ChainFileResolver::new();
     resolver.add(OneFile(text.to_owned()));
@@ -64,8 +80,7 @@ fn compile(text: &str) -> Result<FileDescriptorProto, Malformed> {
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(false).include_source_info(true);
     compiler.open_file(FILE_NAME).map_err(|error| malformed(&error))?;
-    let file = compiler.file_descriptor_set().file.into_iter().find(|f| f.name() == FILE_NAME);
-    file.ok_or_else(|| Malformed::whole("the text holds no declarations"))
+    Ok(compiler)
 }
 
 /// The compiler writes `file:line:column: what` (the debug form is its documented long form).

@@ -7,6 +7,7 @@ use crate::harness::{TestBroker, flights};
 #[test]
 fn a_product_is_created_with_its_domain_and_team_and_shown_in_every_format() {
     let broker = TestBroker::in_memory();
+    broker.tag_keys(&["aviation", "source=string"]);
     broker.product(
         "fleet.planes",
         "planes.json",
@@ -14,7 +15,7 @@ fn a_product_is_created_with_its_domain_and_team_and_shown_in_every_format() {
     );
 
     assert_eq!(
-        broker.run(&["product", "list"]).ok(),
+        broker.run(&["product", "list", "--domain", "fleet"]).ok(),
         "\
 NAME          OWNER              CLASSIFICATION  STATE  SCHEMA  PARTITIONS  DESCRIPTION
 fleet.planes  fleet-engineering  internal        draft  v1      2           Aircraft of the register
@@ -38,16 +39,18 @@ fleet.planes  fleet-engineering  internal        draft  v1      2           Airc
     assert_eq!(show["fields"][1]["optional"], true);
 
     let table = broker.run(&["product", "show", "fleet.planes"]).ok();
-    for line in
-        ["owner           fleet-engineering", "key             tailnum", "PARTITION  START OFFSET"]
-    {
+    for line in [
+        "\nowner               fleet-engineering\n",
+        "\nkey                 tailnum\n",
+        "PARTITION  START OFFSET",
+    ] {
         assert!(table.contains(line), "{table}");
     }
     let yaml = broker.run(&["product", "show", "fleet.planes", "-o", "yaml"]).ok();
     assert!(yaml.contains("classification: internal\n"), "{yaml}");
-    let line = broker.run(&["product", "list", "-o", "jsonl"]).ok();
+    let line = broker.run(&["product", "list", "--domain", "fleet", "-o", "jsonl"]).ok();
     assert_eq!(line.lines().count(), 1);
-    let list = broker.run(&["product", "list", "-o", "json"]).json();
+    let list = broker.run(&["product", "list", "--domain", "fleet", "-o", "json"]).json();
     assert_eq!(list[0], serde_json::from_str::<serde_json::Value>(&line).unwrap());
 
     let domain = broker.run(&["domain", "show", "fleet", "-o", "json"]).json();
@@ -82,11 +85,11 @@ fn teams_and_domains_are_created_listed_and_shown() {
 #[test]
 fn an_empty_list_is_an_empty_document_and_a_word_for_people() {
     let broker = TestBroker::in_memory();
-    let outcome = broker.run(&["product", "list"]);
+    let outcome = broker.run(&["product", "list", "--domain", "sandbox"]);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", "no products\n"));
-    assert_eq!(broker.run(&["product", "list", "-o", "json"]).ok(), "[]\n");
-    assert_eq!(broker.run(&["product", "list", "-o", "jsonl"]).ok(), "");
-    assert_eq!(broker.run(&["product", "list", "-o", "yaml"]).ok(), "[]\n");
+    assert_eq!(broker.run(&["product", "list", "--domain", "sandbox", "-o", "json"]).ok(), "[]\n");
+    assert_eq!(broker.run(&["product", "list", "--domain", "sandbox", "-o", "jsonl"]).ok(), "");
+    assert_eq!(broker.run(&["product", "list", "--domain", "sandbox", "-o", "yaml"]).ok(), "[]\n");
 }
 
 #[test]

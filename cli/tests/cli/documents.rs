@@ -114,6 +114,8 @@ fn follow(file: &str, mut checkout: Checkout) -> usize {
                 }
                 ran += 1;
             }
+            // Compiled and run by testing/tests/guide.rs, and what it needs.
+            "rust" | "toml" => {}
             "text" => assert!(output.ends_with(&block.text), "{file}: {output}\n{}", block.text),
             other => panic!("{file}: a block of {other:?} that nobody checks"),
         }
@@ -135,6 +137,40 @@ fn the_quickstart_can_be_pasted() {
     assert!(follow("docs/quickstart.md", checkout) >= 7);
 }
 
+/// Follows a page with a fresh broker.
+fn follow_page(file: &str) {
+    let mut checkout = Checkout::new();
+    checkout.serve();
+    assert!(follow(file, checkout) >= 1);
+}
+
+#[test]
+fn the_page_about_testing_can_be_pasted() {
+    follow_page("docs/testing.md");
+}
+
+#[test]
+fn the_page_about_concepts_can_be_pasted() {
+    follow_page("docs/concepts.md");
+}
+
+#[test]
+fn the_pages_of_the_guide_can_be_pasted() {
+    for page in ["publish-a-product", "find-a-product", "change-a-schema", "move-and-end"] {
+        follow_page(&format!("docs/guide/{page}.md"));
+    }
+}
+
+#[test]
+fn the_page_about_settings_can_be_pasted() {
+    follow_page("docs/configuration.md");
+}
+
+#[test]
+fn the_page_about_cursors_can_be_pasted() {
+    follow_page("docs/cursors.md");
+}
+
 #[test]
 fn the_configuration_in_the_manual_is_one() {
     let config = blocks("docs/cli.md").into_iter().find(|block| block.language == "toml").unwrap();
@@ -142,6 +178,8 @@ fn the_configuration_in_the_manual_is_one() {
     std::fs::write(checkout.home.path().join(".config/meshlog/config.toml"), config.text).unwrap();
     let outcome = checkout.run("unset MESHLOG_SERVER; meshlog product list --server 127.0.0.1:1");
     outcome.fails(6, &["127.0.0.1:1"]);
+    let shown = checkout.run("unset MESHLOG_SERVER; meshlog config show").ok();
+    assert!(shown.contains("127.0.0.1:7421") && shown.contains("context lab"), "{shown}");
     // A flag leaves the file unread; without it the file must be right.
     let outcome = checkout.run("unset MESHLOG_SERVER; meshlog product list");
     assert!(!outcome.stderr.contains("config.toml"), "{outcome:?}");
@@ -149,12 +187,31 @@ fn the_configuration_in_the_manual_is_one() {
 
 #[test]
 fn links_in_the_documents_lead_somewhere() {
-    for file in ["README.md", "docs/quickstart.md", "docs/cli.md", "examples/flights/README.md"] {
+    let files = [
+        "README.md",
+        "docs/concepts.md",
+        "docs/guide/README.md",
+        "docs/guide/change-a-schema.md",
+        "docs/guide/find-a-product.md",
+        "docs/guide/keep-a-position.md",
+        "docs/guide/move-and-end.md",
+        "docs/guide/publish-a-product.md",
+        "docs/guide/read-a-product.md",
+        "docs/quickstart.md",
+        "docs/cli.md",
+        "docs/configuration.md",
+        "docs/cursors.md",
+        "docs/testing.md",
+        "examples/alerts/README.md",
+        "examples/flights/README.md",
+    ];
+    for file in files {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         let directory = root().join(file).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if !link.starts_with("http") {
-                assert!(directory.join(link).exists(), "{file}: {link}");
+                let path = link.split('#').next().unwrap();
+                assert!(directory.join(path).exists(), "{file}: {link}");
             }
         }
     }

@@ -60,7 +60,9 @@ pub fn command(home: &Path) -> Command {
     let mut command = Command::new(MESHLOG);
     command
         .env_remove("MESHLOG_SERVER")
+        .env_remove("MESHLOG_CONTEXT")
         .env_remove("MESHLOG_LOG")
+        .env_remove("COMPLETE")
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_DATA_HOME")
         .env("HOME", home)
@@ -237,6 +239,17 @@ impl TestBroker {
         args.extend(["--contact", "fleet@nyc.example"]);
         args.extend(more);
         self.run(&args).ok();
+    }
+
+    /// Creates the team `reference-data` and this vocabulary: `name`, or `name=type`.
+    #[track_caller]
+    pub fn tag_keys(&self, keys: &[&str]) {
+        self.run(&["team", "create", "reference-data", "--contact", "r@nyc.example"]).ok();
+        for key in keys {
+            let (name, value_type) = key.split_once('=').unwrap_or((key, "none"));
+            let create = ["tag", "create", name, "--type", value_type, "--owner", "reference-data"];
+            self.run(&[&create[..], &["--description", "A mark"]].concat()).ok();
+        }
     }
 
     /// What `consume` writes with these arguments.

@@ -5,13 +5,21 @@
 
 mod answers;
 mod bad_input;
+mod catalogue;
+mod completion;
 mod consume;
+mod contexts;
+mod cursors;
 mod documents;
 mod flights;
 mod harness;
+mod man;
+mod newcomer;
 mod produce;
 mod quickstart;
 mod round_trip;
 mod serve;
 mod settings;
+mod snapshots;
 mod terminal;
+mod verify;

@@ -46,7 +46,7 @@ fn it_loads_the_mesh_shows_a_refusal_and_leaves_nothing_behind() {
     );
     assert!(output.starts_with("listening on 127.0.0.1:"), "{output}");
     for words in [
-        "4 teams, 4 domains and 5 data products",
+        "4 teams, 7 tag keys, 4 domains and 5 data products",
         "18,006 records on disk",
         "/dep_time",
         "identical",

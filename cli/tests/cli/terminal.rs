@@ -75,3 +75,43 @@ fn no_color_means_no_colour() {
     assert!(help(None).contains('\u{1b}'), "there is colour to be left out");
     assert!(!help(Some("1")).contains('\u{1b}'));
 }
+
+#[test]
+fn what_changes_has_a_colour_where_somebody_sees_it() {
+    let broker = TestBroker::in_memory();
+    broker.sandbox("sandbox.notes");
+    let update = |more: &[&str], no_color: &str| {
+        let args = ["product", "update", "sandbox.notes", "--support", "#x", "--dry-run"];
+        let mut command = broker.command(&[&args[..], more].concat());
+        command.env("NO_COLOR", no_color);
+        command
+    };
+    let green = "\u{1b}[32m+ support: #x\u{1b}[0m";
+    let on_terminal = |more: &[&str], no_color| on_a_terminal(update(more, no_color), "").1;
+    assert!(on_terminal(&[], "").contains(green), "{:?}", on_terminal(&[], ""));
+    assert!(!on_terminal(&[], "1").contains('\u{1b}'));
+    assert!(!on_terminal(&["--color", "never"], "").contains('\u{1b}'));
+    assert!(on_terminal(&["--color", "always"], "1").contains(green));
+    let in_a_pipe = |more: &[&str]| crate::harness::run(update(more, ""), "").ok();
+    assert!(!in_a_pipe(&[]).contains('\u{1b}'));
+    assert!(in_a_pipe(&["--color=always"]).contains(green));
+    // The parser's own words follow it too.
+    let help = |color: &str| broker.run(&["--color", color, "product", "--help"]).ok();
+    assert!(help("always").contains('\u{1b}') && !help("auto").contains('\u{1b}'));
+}
+
+#[test]
+fn retiring_asks_as_deleting_does() {
+    let broker = TestBroker::in_memory();
+    broker.planes();
+    broker.run(&["product", "deprecate", "fleet.planes", "--reason", "x"]).ok();
+    let retire = || broker.command(&["product", "retire", "fleet.planes"]);
+    let (code, screen) = on_a_terminal(retire(), "n\n");
+    assert_eq!(code, 1, "{screen}");
+    assert!(screen.contains("Retire fleet.planes of team fleet-engineering?"), "{screen}");
+    assert!(screen.contains("nothing was retired"), "{screen}");
+    let (code, screen) = on_a_terminal(retire(), "y\n");
+    assert_eq!(code, 0, "{screen}");
+    let (code, screen) = on_a_terminal(broker.command(&["team", "delete", "sandbox"]), "n\n");
+    assert_eq!(code, 1, "{screen}");
+}

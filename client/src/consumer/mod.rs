@@ -10,6 +10,7 @@
 //! twice and nothing is left out; records before them are dropped again on this side.
 
 mod batch;
+mod cursor;
 mod start;
 
 use std::{
@@ -24,12 +25,14 @@ use tokio::time::Instant;
 pub use batch::{ConsumedBatch, ConsumedRecord, Records};
 pub use start::StartAt;
 
+use cursor::{Cursor, Product};
+
 use crate::{
     Error, Result,
     backoff::Backoff,
     error::{Code, reason},
     time,
-    transport::{Messages, Transport},
+    transport::{Connection, Messages, Transport},
 };
 
 /// A connection is dead after this many missed heartbeats.
@@ -40,6 +43,8 @@ const MISSED_HEARTBEATS: u32 = 3;
 #[must_use = "nothing is read until a consumer is built and asked"]
 pub struct ConsumerBuilder {
     transport: Transport,
+    calls: Connection,
+    cursor: Option<String>,
     product: String,
     product_id: String,
     start: StartAt,
@@ -51,9 +56,11 @@ pub struct ConsumerBuilder {
 }
 
 impl ConsumerBuilder {
-    pub(crate) fn new(transport: Transport, product: String) -> Self {
+    pub(crate) fn new(transport: Transport, calls: Connection, product: String) -> Self {
         Self {
             transport,
+            calls,
+            cursor: None,
             product,
             product_id: String::new(),
             start: StartAt::Earliest,
@@ -68,6 +75,26 @@ impl ConsumerBuilder {
     /// Where to start. Default: the first readable record.
     pub fn from(mut self, start: StartAt) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Keeps its position in the broker under a name: the consumer starts at the positions that were
+    /// committed, and where there are none at [`ConsumerBuilder::from`]. [`Consumer::commit`] moves
+    /// them. Default: none.
+    ///
+    /// ```no_run
+    /// # async fn run(client: meshlog_client::Client) -> meshlog_client::Result<()> {
+    /// let mut consumer = client.consumer("ops.flights").cursor("nightly-report").build();
+    /// while let Some(batch) = consumer.next().await? {
+    ///     for record in batch.records() {
+    ///         println!("{:?}", record?.record.value);
+    ///     }
+    ///     consumer.commit().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn cursor(mut self, name: impl Into<String>) -> Self {
+        self.cursor = Some(name.into());
         self
     }
 
@@ -114,7 +141,9 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn build(self) -> Consumer {
         let product_id = self.product_id.clone();
+        let cursor = self.cursor.clone().map(|name| Cursor::new(name, self.calls.clone()));
         Consumer {
+            cursor,
             settings: self,
             product_id,
             received: BTreeMap::new(),
@@ -140,6 +169,7 @@ impl ConsumerBuilder {
 /// on, build a new one at a position of your choice.
 pub struct Consumer {
     settings: ConsumerBuilder,
+    cursor: Option<Cursor>,
     /// Empty until the first message.
     product_id: String,
     /// What to ask for when connecting again: past everything received. Empty until the first
@@ -216,6 +246,47 @@ impl Consumer {
         &self.positions
     }
 
+    /// Makes the positions of everything handed out so far durable under the consumer's cursor. What
+    /// was handed out counts as done: commit after it is. Without anything new it does nothing.
+    ///
+    /// Cancel safe: a commit without an answer is looked up before the next one.
+    ///
+    /// # Errors
+    /// `ETAG_MISMATCH` if another program has committed with this cursor since; then stop, or both
+    /// will read everything. `INVALID_ARGUMENT` without a cursor. Others as the broker says, after
+    /// retries for as long as [`ConsumerBuilder::give_up_after`] allows. The consumer goes on in
+    /// any case.
+    pub async fn commit(&mut self) -> Result<()> {
+        let positions = self.positions.clone();
+        self.commit_at(&positions).await
+    }
+
+    /// As [`Consumer::commit`], at the next offsets to read given by partition; partitions that are
+    /// not named keep theirs.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`], and `OFFSET_OUT_OF_RANGE` above the durable end.
+    pub async fn commit_at(&mut self, positions: &BTreeMap<u32, u64>) -> Result<()> {
+        let name = &self.settings.product;
+        let Some(cursor) = &mut self.cursor else {
+            let message =
+                format!("the consumer of `{name}` has no cursor; name one when it is built");
+            return Err(Error::new(Code::InvalidArgument, reason::INVALID_ARGUMENT, message));
+        };
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let (mut backoff, begun) = (Backoff::default(), Instant::now());
+        loop {
+            let product = Product { name, id: &self.product_id };
+            let Err(error) = cursor.commit(product, positions).await else { return Ok(()) };
+            if !error.is_retryable() || begun.elapsed() >= self.settings.give_up_after {
+                return Err(error.during(format_args!("committing the position in `{name}`")));
+            }
+            tokio::time::sleep(backoff.pause().max(error.retry_after().unwrap_or_default())).await;
+        }
+    }
+
     /// The product's id; empty before the first message.
     #[must_use]
     pub fn product_id(&self) -> &str {
@@ -275,7 +346,13 @@ impl Consumer {
         }
     }
 
-    async fn open(&self) -> Result<Messages<server_v1::SubscribeResponse>> {
+    async fn open(&mut self) -> Result<Messages<server_v1::SubscribeResponse>> {
+        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| !cursor.is_found()) {
+            let settings = &mut self.settings;
+            let product = Product { name: &settings.product, id: &self.product_id };
+            let found = cursor.find(product, &settings.partitions, &settings.start).await?;
+            (settings.start, self.product_id) = found;
+        }
         let settings = &self.settings;
         let start = match self.received.is_empty() {
             true => settings.start.to_wire(&settings.partitions),

@@ -1,6 +1,6 @@
 //! The seams to the world: disk, clock and randomness. Only this folder touches any of them.
 //!
-//! [`OsDisk`] is the real one, [`MemoryDisk`] keeps everything in the process,
+//! [`OsDisk`] is the real one, [`ReadOnlyDisk`] the same without a way to change it, [`MemoryDisk`] keeps everything in the process,
 //! [`SimulatedDisk`] keeps apart what is written and what is synced, and can lose power at any
 //! call.
 
@@ -8,6 +8,7 @@ mod clock;
 mod memory;
 mod os;
 mod random;
+mod read_only;
 mod simulated;
 
 use std::io;
@@ -18,6 +19,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use memory::MemoryDisk;
 pub use os::{OsDisk, WriteMode};
 pub use random::{Random, SeededRandom, SystemRandom};
+pub use read_only::ReadOnlyDisk;
 pub use simulated::{CrashPlan, SimulatedDisk};
 
 /// Unit of alignment of journal writes, in bytes.

@@ -30,7 +30,7 @@ pub struct OsDisk {
     pub write_mode: WriteMode,
 }
 
-const LOCK_NAME: &str = "meshlog.lock";
+pub(super) const LOCK_NAME: &str = "meshlog.lock";
 
 impl Disk for OsDisk {
     fn lock(&self, directory: &Path) -> io::Result<Box<dyn Send + Sync>> {
@@ -135,21 +135,26 @@ impl DiskFile for OsFile {
     }
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.buffered.read_at(&mut buffer[filled..], position + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+        read_fully(&self.buffered, position, buffer)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.buffered.sync_data()
     }
+}
+
+/// Reads up to the buffer's length; fewer bytes only at the end of the file.
+pub(super) fn read_fully(file: &File, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 fn is_aligned(position: u64, bytes: &[u8]) -> bool {

@@ -92,6 +92,11 @@ impl SimulatedDisk {
         inner.crash_seed = seed;
     }
 
+    /// Loses power now: all later calls fail.
+    pub fn cut_power(&self) {
+        self.inner.lock().crashed = true;
+    }
+
     /// Lets this call fail, once.
     pub fn fail_at(&self, call: u64, kind: io::ErrorKind) {
         self.inner.lock().failures.insert(call, kind);

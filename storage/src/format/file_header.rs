@@ -68,7 +68,8 @@ impl FileHeader {
         outcome
     }
 
-    fn decode_copy(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// One copy, in a block of its own.
+    pub(crate) fn decode_copy(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut source = Source(bytes);
         if source.array()? != MAGIC {
             return Err(Malformed("not a journal file"));

@@ -13,7 +13,7 @@ use super::arena::{ArenaPool, cut};
 use super::group::{ClosedGroup, Done, Group, Room, Waiter};
 use crate::disk::BLOCK;
 use crate::entry::{Appended, AppendedRange, Control, Durability, Entry, ProducerStamp};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{ProducerKey, Producers, key};
@@ -125,6 +125,11 @@ impl Reservation {
                 Ok(Sequence::Next) => {}
                 Ok(Sequence::Settled(appended)) => return Reserved::Answer(done, Ok(appended)),
                 Ok(Sequence::UnderWay(ticket, appended)) => {
+                    // What was under way when the journal failed has no outcome to wait for.
+                    if let Some(Refusal::All(error)) = &self.refusal {
+                        let unknown = error.clone().with_applied(Applied::Unknown);
+                        return Reserved::Answer(done, Err(unknown));
+                    }
                     let waiter =
                         Waiter { done, appended, wanted: entry.durability, _permit: entry.permit };
                     self.duplicates.push((ticket, waiter));
@@ -168,7 +173,7 @@ impl Reservation {
     ) -> Result<Placed> {
         match &self.refusal {
             Some(Refusal::All(error)) => return Err(error.clone()),
-            Some(Refusal::Data(error)) if !entry.batches.is_empty() => return Err(error.clone()),
+            Some(Refusal::Data(error)) if !entry.is_control() => return Err(error.clone()),
             _ => {}
         }
         let mut after: HashMap<StreamId, Option<Tail>> = HashMap::new();
@@ -520,7 +525,7 @@ impl Reservation {
                     stamp.sequence
                 ),
             )
-            .with_applied(crate::error::Applied::Unknown)
+            .with_applied(Applied::Unknown)
         })
     }
 }

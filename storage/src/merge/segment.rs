@@ -14,7 +14,7 @@ use crate::format::{
     SegmentHeader, SegmentRecord, round_up,
 };
 use crate::position::{FileSequence, Lsn, StreamId, Timestamp};
-use crate::read::add_to_footer;
+use crate::read::footers;
 
 /// Groups are about this large: one write each.
 pub(crate) const GROUP_BYTES: usize = 1 << 20;
@@ -69,7 +69,7 @@ impl Segment {
         frame.payload_offset = (GROUP_HEADER_BYTES + self.payloads.len()) as u32;
         self.payloads.extend_from_slice(&payload);
         self.table_bytes += frame.encoded_bytes();
-        add_to_footer(&mut self.streams, &frame, self.position, bytes);
+        footers::add(&mut self.streams, &frame, self.position, bytes);
         self.frames.push(frame);
     }
 

@@ -53,8 +53,16 @@ impl ChunkCache {
                 format!("{} says that it goes on after its end", file.key),
             ));
         }
+        // A file may have been cut short; what is left of it is served.
+        let cut_short = || {
+            Error::new(
+                ErrorKind::Corrupt { next_readable: crate::position::Offset(0) },
+                format!("journal file {} is cut short before {end}", file.sequence),
+            )
+        };
         if length >= LARGE {
-            return self.load(engine, file, position, length);
+            let bytes = self.load(engine, file, position, length)?;
+            return if bytes.len() == length { Ok(bytes) } else { Err(cut_short()) };
         }
         let mut joined = BytesMut::new();
         let mut at = position;
@@ -65,6 +73,9 @@ impl ChunkCache {
             let chunk = self.chunk(engine, file, index, until)?;
             let from = usize::try_from(at - index * CHUNK).unwrap_or(usize::MAX);
             let to = usize::try_from(until - index * CHUNK).unwrap_or(usize::MAX);
+            if chunk.len() < to {
+                return Err(cut_short());
+            }
             if at == position && until == end {
                 return Ok(chunk.slice(from..to));
             }
@@ -122,6 +133,7 @@ impl ChunkCache {
         self.slabs.shrink();
     }
 
+    /// Fewer bytes only where the file ends before it should.
     fn load(
         &self,
         engine: &Engine,
@@ -136,9 +148,7 @@ impl ChunkCache {
         };
         let mut slab = self.slabs.take(length).map_err(failed)?;
         let read = engine.files.handle(file.place)?.read_at(position, slab.bytes());
-        if read.map_err(failed)? < length {
-            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        Ok(slab.share())
+        let read = read.map_err(failed)?;
+        Ok(slab.share().slice(..read))
     }
 }

@@ -126,7 +126,7 @@ fn rebuild(engine: &Engine, file: &ReadableFile) -> Result<Footer> {
         for frame in frames.iter().filter(|frame| frame.kind == FrameKind::Batch) {
             let before = streams.get(&frame.stream).map_or(0, |entry| entry.bytes);
             let bytes = (before, u64::from(frame.payload_bytes));
-            add_to_footer(&mut streams, frame, position, bytes);
+            add(&mut streams, frame, position, bytes);
         }
         position += u64::from(header.length);
     }
@@ -157,9 +157,9 @@ fn bytes_after(engine: &Engine, key: FileKey, id: StreamId) -> Result<u64> {
     Ok(active.unwrap_or(all))
 }
 
-/// Adds one more batch of a file, in the group at a position. `bytes` are the payload bytes of the
+/// Adds one more batch of a file, in the group at a position, to a footer that is made again. `bytes` are the payload bytes of the
 /// stream before it, which count only for the first one, and those of its own that count.
-pub(crate) fn add_to_footer(
+pub(crate) fn add(
     streams: &mut HashMap<StreamId, FooterStream>,
     frame: &Frame,
     position: u64,

@@ -10,7 +10,7 @@
 
 mod chunks;
 mod cold;
-mod footers;
+pub(crate) mod footers;
 mod group;
 mod locate;
 mod queue;
@@ -18,7 +18,7 @@ mod slabs;
 
 pub(crate) use chunks::ChunkCache;
 pub(crate) use cold::{offset_at_time, read_cold};
-pub(crate) use footers::{Footers, add_to_footer};
+pub(crate) use footers::Footers;
 pub(crate) use group::read_group;
 pub(crate) use locate::{Window, find_run, next_run};
 pub(crate) use queue::{Job, ReadQueue};

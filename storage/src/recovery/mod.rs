@@ -18,14 +18,12 @@
 mod replay;
 mod scan;
 
-pub(crate) use scan::{ScannedGroup, Scanner};
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::{self, Checkpoints, MERGE_RESERVE, RESERVE, io_error};
-use crate::disk::{OpenMode, read_all};
+use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Files, Place, StoredFile};
@@ -43,7 +41,8 @@ use crate::options::{Components, Options};
 use crate::position::{FileKey, FileSequence, Lsn};
 use crate::read::Footers;
 use crate::state::{GroupView, State};
-use replay::{Carried, Replayed, replay};
+pub(crate) use replay::{Carried, Replayed, replay};
+pub(crate) use scan::{ScannedGroup, Scanner};
 
 /// A slot and the header found in it.
 pub(crate) struct Found {
@@ -60,7 +59,7 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
     let checkpoints = checkpoint::find(disk, directory, &names)?;
     let Checkpoints { newest, older_files, older_sequence, older_merge, kept, damage } =
         checkpoints;
-    let found = find_slots(parts, directory, &names)?;
+    let found = find_slots(disk, directory, &names)?;
     let segments = find_segments(parts, directory, &names)?;
     let is_fresh = newest.is_none() && found.values().all(|found| found.header.is_none());
 
@@ -253,22 +252,34 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
     let path = directory.join(FORMAT_FILE);
     let disk = parts.disk.as_ref();
     if !names.iter().any(|name| name == FORMAT_FILE) {
-        let foreign = names.iter().find(|name| {
-            !name.ends_with(".unfinished") && *name != RESERVE && *name != MERGE_RESERVE
-        });
-        if let Some(name) = foreign {
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!(
-                    "{} holds {name} but no {FORMAT_FILE}: it is not a data directory of \
-                     Meshlog; give an empty or a new directory",
-                    directory.display()
-                ),
-            ));
-        }
+        refuse_foreign(directory, names)?;
         let text = DirectoryFormat::CURRENT.encode();
         return checkpoint::write_whole(disk, directory, &path, text.as_bytes());
     }
+    read_format(disk, directory)
+}
+
+/// Refuses a directory without a format file that holds anything all the same.
+pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
+    let foreign = names
+        .iter()
+        .find(|name| !name.ends_with(".unfinished") && *name != RESERVE && *name != MERGE_RESERVE);
+    match foreign {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "{} holds {name} but no {FORMAT_FILE}: it is not a data directory of Meshlog; \
+                 give an empty or a new directory",
+                directory.display()
+            ),
+        )),
+    }
+}
+
+/// Refuses what this version cannot read.
+pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
+    let path = directory.join(FORMAT_FILE);
     let file =
         disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
     let bytes = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
@@ -325,18 +336,17 @@ fn find_segments(
     Ok(segments)
 }
 
-fn find_slots(
-    parts: &Components,
+/// The slots and what their headers say.
+pub(crate) fn find_slots(
+    disk: &dyn Disk,
     directory: &Path,
     names: &[String],
 ) -> Result<BTreeMap<u32, Found>> {
     let mut found = BTreeMap::new();
     for number in names.iter().filter_map(|name| slot_number(name)) {
         let path = slot_path(directory, number);
-        let file = parts
-            .disk
-            .open(&path, OpenMode::Existing)
-            .map_err(|error| io_error("open", &path, error))?;
+        let file =
+            disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
         let size = file.size().map_err(|error| io_error("read", &path, error))?;
         let mut bytes = vec![0; FILE_HEADER_BYTES];
         let read = file.read_at(0, &mut bytes).map_err(|error| io_error("read", &path, error))?;
@@ -419,6 +429,8 @@ fn encode(carried: &Carried, salt: &[u8; 16], sequence: FileSequence) -> Carried
     let mut bytes = carried.bytes.clone();
     let start = header.table_offset as usize;
     bytes[start..start + table.len()].copy_from_slice(&table);
+    // What a crash kept from the padding's blocks is not part of the group.
+    bytes[start + table.len()..].fill(0);
     let mut front = Vec::new();
     header.encode(salted, &mut front);
     bytes[..GROUP_HEADER_BYTES].copy_from_slice(&front);

@@ -269,6 +269,16 @@ impl Run<'_> {
         let path = slot_path(self.directory, slot.number);
         let failed = |error| io_error("read", &path, error);
         let sequence = header.sequence;
+        // The size was synced before the header: groups may have been cut off with it.
+        if slot.size < header.size {
+            self.damage(format!(
+                "journal file {sequence} ({}) is cut short: {} of {} bytes are there; what stood \
+                 behind them is lost",
+                path.display(),
+                slot.size,
+                header.size
+            ));
+        }
         let mut scanner = Scanner::new(std::sync::Arc::clone(&slot.file), header.salt, sequence);
         // A successor says where the groups end; without one they end where they stop checking.
         let closed = successor.and_then(|(_, next)| {

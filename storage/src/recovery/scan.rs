@@ -26,11 +26,22 @@ pub(crate) struct Scanner {
     sequence: FileSequence,
     window: Vec<u8>,
     window_start: u64,
+    window_bytes: usize,
 }
 
 impl Scanner {
     pub(crate) fn new(file: Arc<dyn DiskFile>, salt: [u8; 16], sequence: FileSequence) -> Self {
-        Self { file, salt, sequence, window: Vec::new(), window_start: 0 }
+        Self::with_window(file, salt, sequence, WINDOW)
+    }
+
+    /// Reads so much at once.
+    pub(crate) fn with_window(
+        file: Arc<dyn DiskFile>,
+        salt: [u8; 16],
+        sequence: FileSequence,
+        window_bytes: usize,
+    ) -> Self {
+        Self { file, salt, sequence, window: Vec::new(), window_start: 0, window_bytes }
     }
 
     /// The group at a position, if it checks and ends by `limit`.
@@ -40,7 +51,8 @@ impl Scanner {
         limit: u64,
     ) -> io::Result<Result<ScannedGroup, Malformed>> {
         let (salt, sequence) = (self.salt, self.sequence);
-        let bytes = self.read(position, GROUP_HEADER_BYTES.min(to_usize(limit - position)))?;
+        let bytes =
+            self.read(position, GROUP_HEADER_BYTES.min(to_usize(limit.saturating_sub(position))))?;
         let header = match GroupHeader::decode(&salt, sequence, bytes) {
             Ok(header) => header,
             Err(why) => return Ok(Err(why)),
@@ -96,11 +108,12 @@ impl Scanner {
         self.read(position, frame.payload_bytes as usize)
     }
 
-    fn read(&mut self, position: u64, length: usize) -> io::Result<&[u8]> {
+    /// Bytes as they are; fewer only at the end of the file.
+    pub(crate) fn read(&mut self, position: u64, length: usize) -> io::Result<&[u8]> {
         let window_end = self.window_start + self.window.len() as u64;
         let is_inside = position >= self.window_start && position + length as u64 <= window_end;
         if !is_inside {
-            self.window.resize(length.max(WINDOW), 0);
+            self.window.resize(length.max(self.window_bytes), 0);
             let read = self.file.read_at(position, &mut self.window)?;
             self.window.truncate(read);
             self.window_start = position;

@@ -186,6 +186,20 @@ fn deleting_a_stream_makes_room_on_a_disk_that_is_full_to_the_last_byte() {
     assert!(storage.health().appends_refused.is_none());
 }
 
+/// The retry found its sequence still under way and waited for a group that nobody would settle.
+#[test]
+fn a_retry_after_a_failed_sync_is_answered() {
+    let machine = Machine::new(11);
+    let storage = machine.open().unwrap();
+    let stream = create(&storage);
+    let numbered =
+        || Entry { producer: Some(stamp(1, 0)), ..entry(vec![lines(stream, 0, 1, 100)]) };
+    machine.disk.fail_at(machine.disk.calls() + 2, std::io::ErrorKind::Other);
+    append(&storage, numbered()).unwrap_err();
+    let error = append(&storage, numbered()).unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (&ErrorKind::JournalFailed, Applied::Unknown));
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_accepted_until_the_next_open() {
     let machine = Machine::new(9);

@@ -14,3 +14,4 @@ mod real;
 mod restarting;
 mod retaining;
 mod support;
+mod verifying;

@@ -603,6 +603,7 @@ fn recover_and_check(crashed: &Machine, model: &Model, plan: CrashPlan, seed: u6
         options: crashed.options.clone(),
     };
     let image = machine.disk.image();
+    crate::verifying::assert_undamaged(&machine);
     // A second crash, somewhere in the recovery.
     let twice = Machine {
         disk: machine.disk.after_crash(CrashPlan::KeepAll),
@@ -638,6 +639,7 @@ fn recover_and_check(crashed: &Machine, model: &Model, plan: CrashPlan, seed: u6
     drop(storage);
     // Recovering what a clean close left changes nothing.
     let before = observe_closed(&machine);
+    crate::verifying::assert_undamaged(&machine);
     assert_eq!(before, observe_closed(&machine));
     drop(after_two);
     image

@@ -151,17 +151,28 @@ fn memory_acknowledges_memory_and_the_observer_is_told() {
 }
 
 #[test]
-fn memory_is_bounded_and_says_so() {
+fn memory_is_bounded_says_so_and_takes_appends_again_once_there_is_room() {
     let parts = Components {
         disk: Arc::new(meshlog_storage::disk::MemoryDisk::with_capacity(12 << 20)),
         ..Components::in_memory(Arc::new(Lines), Arc::new(NoObserver))
     };
-    let storage = Storage::open(Options::default(), parts).unwrap();
+    let options =
+        Options { file_bytes_min: 2 << 20, file_bytes_max: 2 << 20, ..Options::default() };
+    let storage = Storage::open(options, parts).unwrap();
     let stream = create(&storage);
     let error = (0..100)
         .find_map(|tag| storage.append_and_wait(entry(vec![lines(stream, tag, 1, 900_000)])).err())
         .unwrap();
     assert_eq!(*error.kind(), ErrorKind::DiskFull);
+
+    let delete = Entry { controls: vec![Control::DeleteStream(stream)], ..Entry::default() };
+    storage.append_and_wait(delete).unwrap();
+    let stream = create(&storage);
+    let accepted = (0..1_000).any(|_| {
+        std::thread::yield_now();
+        storage.append_and_wait(entry(vec![lines(stream, 0, 1, 900_000)])).is_ok()
+    });
+    assert!(accepted, "{:?}", storage.health());
 }
 
 /// In memory the appending thread commits; an outcome may be told inside of a commit, and who is

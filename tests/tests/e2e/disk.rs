@@ -1,10 +1,5 @@
 //! A disk that fails or fills up.
 
-use std::sync::Arc;
-
-use meshlog_broker::{Broker, Config};
-use meshlog_storage::Components;
-use meshlog_storage::disk::SimulatedDisk;
 use meshlog_tests::{TestBroker, append, failure, product, read, values};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -12,33 +7,17 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
-async fn broker_on(disk: &Arc<SimulatedDisk>) -> TestBroker {
-    let config = Config::at("/simulated");
-    let broker = Broker::open_with(config, |codec, observer| Components {
-        disk: disk.clone(),
-        ..Components::on_disk(codec, observer)
-    });
-    TestBroker::serve(broker.unwrap()).await
-}
-
 #[tokio::test]
 async fn after_a_failed_write_appends_are_refused_and_reads_go_on() {
-    let disk = Arc::new(SimulatedDisk::new(256 << 20));
-    let broker = broker_on(&disk).await;
+    let broker = TestBroker::start_on_simulated_disk().await;
     broker.create(product("ops.a")).await;
     let mut records = broker.records();
     records.append(append("ops.a").value("safe")).await.unwrap();
-    // The next call is the committer's, unless housekeeping comes in between: then once more.
-    let mut failed = None;
-    for _ in 0..200 {
-        disk.fail_at(disk.calls() + 1, std::io::ErrorKind::Other);
-        if let Err(status) = records.append(append("ops.a").value("lost?")).await {
-            failed = Some(failure(&status));
-            break;
-        }
-    }
-    let failed = failed.expect("a failed write or sync fails an append");
+    broker.disk().fail_next_write();
+    let failed = records.append(append("ops.a").value("lost?")).await.unwrap_err();
+    let failed = failure(&failed);
     assert_eq!((failed.code, failed.reason.as_str()), (Code::Unavailable, "JOURNAL_FAILED"));
+    assert_eq!(failed.applied, "unknown");
     let refused = records.append(append("ops.a").value("after")).await.unwrap_err();
     let refused = failure(&refused);
     assert_eq!((refused.reason.as_str(), refused.applied.as_str()), ("JOURNAL_FAILED", "no"));
@@ -62,17 +41,17 @@ async fn after_a_failed_write_appends_are_refused_and_reads_go_on() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_appends_until_there_is_room_again() {
-    let disk = Arc::new(SimulatedDisk::new(48 << 20));
-    let broker = broker_on(&disk).await;
+    let broker = TestBroker::start_on_simulated_disk().await;
     broker.create(product("ops.a")).await;
     let mut records = broker.records();
+    broker.disk().fill();
     let mut appended = 0;
     let refused = loop {
         match records.append(append("ops.a").value(vec![7; 1_000_000])).await {
             Ok(_) => appended += 1,
             Err(status) => break status,
         }
-        assert!(appended < 1_000, "48 MiB cannot hold a gigabyte");
+        assert!(appended < 20, "nothing more can be allocated");
     };
     let retry = refused.get_error_details();
     let refused = failure(&refused);
@@ -82,7 +61,7 @@ async fn a_full_disk_refuses_appends_until_there_is_room_again() {
     let found = records.read(read("ops.a")).await.unwrap().into_inner();
     assert_eq!(found.partitions[0].durable_end, appended, "reads go on");
 
-    disk.set_capacity(256 << 20);
+    broker.disk().free();
     for attempt in 0.. {
         match records.append(append("ops.a").value(vec![7; 1_000_000])).await {
             Ok(response) => {
@@ -94,4 +73,33 @@ async fn a_full_disk_refuses_appends_until_there_is_room_again() {
         assert!(attempt < 1_000, "appends resume by themselves");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// A change of the catalogue has a batch, its audit record, and is control work all the same.
+#[tokio::test]
+async fn a_product_can_be_deprecated_and_deleted_while_the_disk_is_full() {
+    let broker = TestBroker::start_on_simulated_disk().await;
+    broker.create(product("ops.a")).await;
+    let mut records = broker.records();
+    broker.disk().fill();
+    let refused = loop {
+        if let Err(status) = records.append(append("ops.a").value(vec![7; 1_000_000])).await {
+            break failure(&status);
+        }
+    };
+    assert_eq!(refused.reason, "DISK_FULL");
+    let request = meshlog_proto::v1::DeprecateProductRequest {
+        name: "ops.a".to_owned(),
+        reason: "full".to_owned(),
+        ..Default::default()
+    };
+    broker.catalog().deprecate_product(request).await.unwrap();
+    let request = meshlog_proto::v1::DeleteProductRequest {
+        name: "ops.a".to_owned(),
+        force: true,
+        ..Default::default()
+    };
+    broker.catalog().delete_product(request).await.unwrap();
+    let found = records.read(read("meshlog.audit")).await.unwrap().into_inner();
+    assert_eq!(values(&found.batches).len(), 3);
 }

@@ -189,7 +189,11 @@ async fn an_idle_subscription_is_woken_by_nothing_until_a_record_comes() {
     let broker = TestBroker::start().await;
     broker.create(product("ops.a").partitions(4)).await;
     broker.create(product("ops.b")).await;
-    let mut subscription = broker.broker().subscribe(subscribe("ops.a")).await.unwrap();
+    let mut subscription = broker
+        .broker()
+        .subscribe(&meshlog_broker::Caller::default(), subscribe("ops.a"))
+        .await
+        .unwrap();
     subscription.next().await.unwrap().unwrap();
     let mut message = Box::pin(subscription.next());
     let wakes = std::sync::Arc::new(Wakes(0.into()));

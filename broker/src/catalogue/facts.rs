@@ -1,0 +1,143 @@
+//! What is said about a product, a domain, a team or a tag key: a value for each path. The base of
+//! provenance, and of what the audit log says was changed.
+//!
+//! Paths are those of the contract: fields of the message, `settings.enforcement`,
+//! `tags[key]`, `tags[key@field.path]`. What is not said has no path.
+
+use std::collections::BTreeMap;
+
+use meshlog_proto::v1::{self, Tag};
+use serde_json::{Value, json};
+
+/// Values by path.
+pub(super) type Facts = BTreeMap<String, Value>;
+
+/// One value that is different, new (without `before`) or gone (without `after`).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Difference {
+    pub(super) path: String,
+    pub(super) before: Option<Value>,
+    pub(super) after: Option<Value>,
+}
+
+/// What is different between two states of a thing, by path.
+pub(super) fn differences(before: &Facts, after: &Facts) -> Vec<Difference> {
+    let gone = before.iter().filter(|(path, _)| !after.contains_key(*path));
+    let gone = gone.map(|(path, value)| Difference {
+        path: path.clone(),
+        before: Some(value.clone()),
+        after: None,
+    });
+    let set = after.iter().filter(|(path, value)| before.get(*path) != Some(value));
+    let set = set.map(|(path, value)| Difference {
+        path: path.clone(),
+        before: before.get(path).cloned(),
+        after: Some(value.clone()),
+    });
+    let mut all: Vec<Difference> = gone.chain(set).collect();
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    all
+}
+
+/// Of a product, with names of other products and not their ids.
+pub(super) fn of_product(product: &v1::Product) -> Facts {
+    let mut facts = Facts::new();
+    put_text(&mut facts, "name", &product.name);
+    put_text(&mut facts, "owner", &product.owner);
+    put_text(&mut facts, "description", &product.description);
+    if product.classification != 0 {
+        facts.insert("classification".to_owned(), product.classification().as_str_name().into());
+    }
+    if product.kind != 0 {
+        facts.insert("kind".to_owned(), product.kind().as_str_name().into());
+    }
+    facts.insert("state".to_owned(), product.state().as_str_name().into());
+    facts.insert("schema_version".to_owned(), product.schema_version.into());
+    facts.insert("partitions".to_owned(), product.partitions.into());
+    if let Some(settings) = &product.settings {
+        if settings.enforcement != 0 {
+            let value = settings.enforcement().as_str_name();
+            facts.insert("settings.enforcement".to_owned(), value.into());
+        }
+        if settings.minimum_durability != 0 {
+            let value = settings.minimum_durability().as_str_name();
+            facts.insert("settings.minimum_durability".to_owned(), value.into());
+        }
+    }
+    if let Some(key) = &product.key {
+        put_text(&mut facts, "key.field", &key.field);
+    }
+    put_text(&mut facts, "docs", &product.docs);
+    let links = product.links.iter();
+    let links = links.map(|link| json!({"title": link.title, "url": link.url}));
+    put_list(&mut facts, "links", links.collect());
+    put_text(&mut facts, "support", &product.support);
+    put_list(&mut facts, "inputs", product.inputs.iter().cloned().map(Value::from).collect());
+    put_list(&mut facts, "aliases", product.aliases.iter().cloned().map(Value::from).collect());
+    put_text(&mut facts, "successor", &product.successor);
+    if let Some(time) = &product.sunset_time {
+        facts.insert("sunset_time".to_owned(), time.to_string().into());
+    }
+    put_text(&mut facts, "deprecation_reason", &product.deprecation_reason);
+    if let Some(pending) = &product.pending_transfer {
+        let pending = json!({"new_owner": pending.new_owner, "reason": pending.reason});
+        facts.insert("pending_transfer".to_owned(), pending);
+    }
+    put_tags(&mut facts, &product.tags);
+    facts
+}
+
+/// Of a domain.
+pub(super) fn of_domain(domain: &v1::Domain) -> Facts {
+    let mut facts = Facts::new();
+    put_text(&mut facts, "owner", &domain.owner);
+    put_text(&mut facts, "description", &domain.description);
+    put_tags(&mut facts, &domain.tags);
+    facts
+}
+
+/// Of a team.
+pub(super) fn of_team(team: &v1::Team) -> Facts {
+    let mut facts = Facts::new();
+    put_list(&mut facts, "contacts", team.contacts.iter().cloned().map(Value::from).collect());
+    put_text(&mut facts, "description", &team.description);
+    facts
+}
+
+/// Of a tag key.
+pub(super) fn of_tag_key(key: &v1::TagKey) -> Facts {
+    let mut facts = Facts::new();
+    put_text(&mut facts, "owner", &key.owner);
+    put_text(&mut facts, "description", &key.description);
+    facts.insert("value_type".to_owned(), key.value_type().as_str_name().into());
+    let allowed = key.allowed_values.iter().cloned().map(Value::from);
+    put_list(&mut facts, "allowed_values", allowed.collect());
+    facts
+}
+
+fn put_text(facts: &mut Facts, path: &str, text: &str) {
+    if !text.is_empty() {
+        facts.insert(path.to_owned(), text.into());
+    }
+}
+
+fn put_list(facts: &mut Facts, path: &str, items: Vec<Value>) {
+    if !items.is_empty() {
+        facts.insert(path.to_owned(), items.into());
+    }
+}
+
+fn put_tags(facts: &mut Facts, tags: &[Tag]) {
+    for tag in tags {
+        let value = tag.value.as_ref().map_or(Value::Bool(true), |value| value.as_str().into());
+        facts.insert(tag_path(tag), value);
+    }
+}
+
+/// The path of a tag.
+pub(super) fn tag_path(tag: &Tag) -> String {
+    match tag.field_path.as_str() {
+        "" => format!("tags[{}]", tag.key),
+        field => format!("tags[{}@{field}]", tag.key),
+    }
+}
