@@ -64,6 +64,37 @@ impl StoredFile {
         }
     }
 
+    /// The number that its groups carry.
+    pub(crate) fn number(&self) -> FileSequence {
+        match self {
+            Self::Journal(record) => record.sequence,
+            Self::Segment(record) => FileSequence(record.merge),
+        }
+    }
+
+    /// The first journal file whose records may be in it.
+    pub(crate) fn first_rank(&self) -> FileSequence {
+        match self {
+            Self::Journal(record) => record.sequence,
+            Self::Segment(record) => record.first_rank,
+        }
+    }
+
+    pub(crate) fn salt(&self) -> [u8; 16] {
+        match self {
+            Self::Journal(record) => record.salt,
+            Self::Segment(record) => record.salt,
+        }
+    }
+
+    /// One past the last group with records.
+    pub(crate) fn groups_end(&self) -> u64 {
+        match self {
+            Self::Journal(record) => record.end,
+            Self::Segment(record) => record.end,
+        }
+    }
+
     /// Bytes taken on disk.
     pub(crate) fn size(&self) -> u64 {
         match self {
@@ -97,10 +128,11 @@ pub(crate) struct ReadableFile {
 impl ReadableFile {
     fn finished(file: &StoredFile) -> Self {
         let (key, place, size) = (file.key(), file.place(), file.size());
-        let (salt, first_rank, groups_end, seal, streams) = match file {
-            StoredFile::Journal(r) => (r.salt, r.sequence, r.end, r.seal, None),
-            StoredFile::Segment(r) => (r.salt, r.first_rank, r.end, Some(r.end), Some(r.streams)),
+        let (seal, streams) = match file {
+            StoredFile::Journal(record) => (record.seal, None),
+            StoredFile::Segment(record) => (Some(record.end), Some(record.streams)),
         };
+        let (salt, first_rank, groups_end) = (file.salt(), file.first_rank(), file.groups_end());
         let walked = AtomicU64::new(0);
         Self { key, place, salt, first_rank, groups_end, end: size, seal, streams, walked }
     }

@@ -43,7 +43,8 @@ impl SegmentHeader {
         outcome
     }
 
-    fn decode_copy(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// One copy.
+    pub(crate) fn decode_copy(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut source = Source(bytes);
         if source.array()? != MAGIC {
             return Err(Malformed("not a segment"));

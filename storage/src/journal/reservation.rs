@@ -173,7 +173,9 @@ impl Reservation {
     ) -> Result<Placed> {
         match &self.refusal {
             Some(Refusal::All(error)) => return Err(error.clone()),
-            Some(Refusal::Data(error)) if !entry.is_control() => return Err(error.clone()),
+            Some(Refusal::Data(error)) if records.is_empty() && !entry.is_control() => {
+                return Err(error.clone());
+            }
             _ => {}
         }
         let mut after: HashMap<StreamId, Option<Tail>> = HashMap::new();

@@ -57,7 +57,7 @@ impl ChunkCache {
         let cut_short = || {
             Error::new(
                 ErrorKind::Corrupt { next_readable: crate::position::Offset(0) },
-                format!("journal file {} is cut short before {end}", file.sequence),
+                format!("{} is cut short before {end}", file.key),
             )
         };
         if length >= LARGE {

@@ -60,7 +60,7 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
     let Checkpoints { newest, older_files, older_sequence, older_merge, kept, damage } =
         checkpoints;
     let found = find_slots(disk, directory, &names)?;
-    let segments = find_segments(parts, directory, &names)?;
+    let segments = find_segments(disk, directory, &names)?;
     let is_fresh = newest.is_none() && found.values().all(|found| found.header.is_none());
 
     let state = State::default();
@@ -256,7 +256,14 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
         let text = DirectoryFormat::CURRENT.encode();
         return checkpoint::write_whole(disk, directory, &path, text.as_bytes());
     }
-    read_format(disk, directory)
+    let format = read_format(disk, directory)?;
+    if format.version == FORMAT_VERSION {
+        return Ok(());
+    }
+    // Before anything is written that an older program would not understand.
+    tracing::info!(from = format.version, to = FORMAT_VERSION, "the directory is upgraded");
+    let text = DirectoryFormat { version: FORMAT_VERSION, ..format }.encode();
+    checkpoint::write_whole(disk, directory, &path, text.as_bytes())
 }
 
 /// Refuses a directory without a format file that holds anything all the same.
@@ -278,7 +285,7 @@ pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
 }
 
 /// Refuses what this version cannot read.
-pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
+pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<DirectoryFormat> {
     let path = directory.join(FORMAT_FILE);
     let file =
         disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
@@ -300,17 +307,12 @@ pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
             ),
         ));
     }
-    if format.version < FORMAT_VERSION {
-        // Before anything is written that an older program would not understand.
-        tracing::info!(from = format.version, to = FORMAT_VERSION, "the directory is upgraded");
-        let text = DirectoryFormat { version: FORMAT_VERSION, ..format }.encode();
-        checkpoint::write_whole(disk, directory, &path, text.as_bytes())?;
-    }
-    Ok(())
+    Ok(format)
 }
 
-fn find_segments(
-    parts: &Components,
+/// The segments whose headers are whole, and what those say.
+pub(crate) fn find_segments(
+    disk: &dyn Disk,
     directory: &Path,
     names: &[String],
 ) -> Result<BTreeMap<Place, SegmentRecord>> {
@@ -319,7 +321,7 @@ fn find_segments(
         let path = place.path(directory);
         let open = || {
             let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
-            let file = parts.disk.open(&path, OpenMode::Existing)?;
+            let file = disk.open(&path, OpenMode::Existing)?;
             let read = file.read_at(0, &mut bytes)?;
             let size = file.size()?;
             std::io::Result::Ok((SegmentHeader::decode(&bytes[..read]), size))

@@ -32,7 +32,7 @@ fn names(machine: &Machine, prefix: &str) -> Vec<String> {
 }
 
 /// Three streams in common files; most of one of them is trimmed.
-fn half_dead(machine: &Machine) -> (Storage, [StreamId; 3]) {
+pub(crate) fn half_dead(machine: &Machine) -> (Storage, [StreamId; 3]) {
     let storage = machine.open().unwrap();
     let streams = [create(&storage), create(&storage), create(&storage)];
     for tag in 0..150 {
