@@ -92,6 +92,7 @@ fn snapshot(engine: &Engine) -> Checkpoint {
         wall_time: engine.parts.clock.now(),
         next_stream: folded.next_stream,
         producers: folded.producers.records(),
+        forgotten: folded.producers.forgotten(),
         state: folded.values.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         last_merge: folded.last_merge,
         damage: folded.damage.clone(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
-use crate::entry::{Appended, Entry};
+use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::ControlRecord;
@@ -136,16 +136,8 @@ impl Engine {
     /// Reserves, copies, and wakes the committer.
     pub(crate) fn append(&self, entry: Entry, done: Done) {
         let now = self.parts.clock.now();
-        let mut settled = |stamp: &crate::entry::ProducerStamp| {
-            let folded = self.state.folded();
-            folded.producers.outcome(stamp).map(|outcome| Appended {
-                lsn: outcome.lsn,
-                ranges: outcome.ranges.clone(),
-                durability: synced(self.parts.disk.is_memory()),
-                duplicate: true,
-            })
-        };
-        let reserved = self.reservation.lock().reserve(entry, done, now, &mut settled);
+        let durability = synced(self.parts.disk.is_memory());
+        let reserved = self.reservation.lock().reserve(entry, done, now, &self.state, durability);
         self.fill(reserved);
     }
 

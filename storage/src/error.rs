@@ -34,7 +34,10 @@ pub enum ErrorKind {
         next_offset: Offset,
     },
     /// This producer is not known (any more): start a new epoch with sequence 0.
-    ProducerUnknown,
+    ProducerUnknown {
+        /// The lowest epoch in which it may begin.
+        epoch: u32,
+    },
     /// An earlier sequence is missing: send it first.
     SequenceGap {
         /// The sequence that may come next.

@@ -17,6 +17,7 @@ use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{ProducerKey, Producers, key};
+use crate::state::State;
 
 /// Why entries are refused before they are looked at.
 #[derive(Clone, Debug)]
@@ -118,10 +119,11 @@ impl Reservation {
         entry: Entry,
         done: Done,
         now: Timestamp,
-        settled: &mut dyn FnMut(&ProducerStamp) -> Option<Appended>,
+        state: &State,
+        durable: Durability,
     ) -> Reserved {
         if let Some(stamp) = entry.producer {
-            match self.admit_sequence(&stamp, settled) {
+            match self.admit_sequence(&stamp, state, durable) {
                 Ok(Sequence::Next) => {}
                 Ok(Sequence::Settled(appended)) => return Reserved::Answer(done, Ok(appended)),
                 Ok(Sequence::UnderWay(ticket, appended)) => {
@@ -465,31 +467,21 @@ impl Reservation {
 
     /// Forgets producers that the durable window has forgotten.
     pub(crate) fn forget_producers(&mut self, producers: &Producers) {
-        if self.producers.len() > 2 * 256 * 1024 {
-            self.producers.retain(|key, known| {
-                !known.pending.is_empty() || producers.position(key).is_some()
-            });
+        // Producers come faster than they are forgotten, so a few more are known here.
+        if self.producers.len() > producers.len() + producers.len() / 4 {
+            self.producers.retain(|key, known| !known.pending.is_empty() || producers.knows(key));
         }
     }
 
     fn admit_sequence(
         &self,
         stamp: &ProducerStamp,
-        settled: &mut dyn FnMut(&ProducerStamp) -> Option<Appended>,
+        state: &State,
+        durable: Durability,
     ) -> Result<Sequence> {
         let Some(known) = self.producers.get(&key(stamp)) else {
-            return if stamp.sequence == 0 {
-                Ok(Sequence::Next)
-            } else {
-                Err(Error::new(
-                    ErrorKind::ProducerUnknown,
-                    format!(
-                        "nothing is known of this producer, so sequence {} cannot be placed: \
-                         start a new epoch at sequence 0",
-                        stamp.sequence
-                    ),
-                ))
-            };
+            let lowest = state.folded().producers.lowest_epoch(&key(stamp));
+            return admit_unknown(stamp, lowest);
         };
         if stamp.epoch < known.epoch {
             return Err(Error::new(
@@ -518,7 +510,15 @@ impl Reservation {
         if let Some((_, ticket, appended)) = pending {
             return Ok(Sequence::UnderWay(*ticket, appended.clone()));
         }
-        settled(stamp).map(Sequence::Settled).ok_or_else(|| {
+        let folded = state.folded();
+        let outcome = folded.producers.outcome(stamp).map(|outcome| Appended {
+            lsn: outcome.lsn,
+            ranges: outcome.ranges().to_vec(),
+            durability: durable,
+            duplicate: true,
+        });
+        drop(folded);
+        outcome.map(Sequence::Settled).ok_or_else(|| {
             Error::new(
                 ErrorKind::SequenceTooOld,
                 format!(
@@ -530,6 +530,34 @@ impl Reservation {
             .with_applied(Applied::Unknown)
         })
     }
+}
+
+/// A producer that is not known: a new one, or one that was forgotten and must not be taken for
+/// new, because what it sends may be there already.
+fn admit_unknown(stamp: &ProducerStamp, lowest: u32) -> Result<Sequence> {
+    let kind = ErrorKind::ProducerUnknown { epoch: lowest.max(stamp.epoch.saturating_add(1)) };
+    if stamp.epoch < lowest || lowest == u32::MAX {
+        let error = Error::new(
+            kind,
+            format!(
+                "this producer may have been here and was forgotten: if sequence {} was sent \
+                 before, look for its records; then begin epoch {lowest} at sequence 0",
+                stamp.sequence
+            ),
+        );
+        return Err(error.with_applied(Applied::Unknown));
+    }
+    if stamp.sequence > 0 {
+        return Err(Error::new(
+            kind,
+            format!(
+                "nothing is known of this producer, so sequence {} cannot be placed: start a new \
+                 epoch at sequence 0",
+                stamp.sequence
+            ),
+        ));
+    }
+    Ok(Sequence::Next)
 }
 
 /// An entry with its offsets, before it has a place in a group.

@@ -39,6 +39,7 @@ use crate::journal::{
 use crate::keeper::{Keeper, Retiring};
 use crate::options::{Components, Options};
 use crate::position::{FileKey, FileSequence, Lsn};
+use crate::producers::Producers;
 use crate::read::Footers;
 use crate::state::{GroupView, State};
 pub(crate) use replay::{Carried, Replayed, replay};
@@ -65,6 +66,7 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
 
     let state = State::default();
     state.folded().damage = damage;
+    state.folded().producers = Producers::new(options.producers_max);
     let files = Files::new(Arc::clone(&parts.disk), directory.to_owned());
     let footers = Footers::new(options.index_bytes);
     let mut replayed = replay(&state, &found, &segments, newest, !kept.is_empty(), directory)?;

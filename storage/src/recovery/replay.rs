@@ -17,7 +17,6 @@ use crate::format::{
 };
 use crate::journal::{FileProgress, Slot, slot_path};
 use crate::position::{FileKey, FileSequence, Lsn, Offset};
-use crate::producers::Producers;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
 
@@ -185,7 +184,7 @@ impl Run<'_> {
             folded.next_stream = checkpoint.next_stream;
             folded.last_merge = checkpoint.last_merge;
             folded.newest_time = checkpoint.wall_time;
-            folded.producers = Producers::from_records(checkpoint.producers);
+            folded.producers.restore(checkpoint.producers, &checkpoint.forgotten);
             folded.values = checkpoint.state.into_iter().collect();
             folded.damage.extend(checkpoint.damage);
         }
