@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
 use crate::entry::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lacks_space};
 use crate::files::Files;
 use crate::format::ControlRecord;
 use crate::journal::{
@@ -205,16 +205,23 @@ impl Engine {
         let mut slots = self.slots.lock();
         let full = match slots.take(wanted.max(needed)) {
             Ok(slot) => return Ok(slot),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => error,
+            Err(error) if lacks_space(&error) => error,
             Err(error) => return Err(error),
         };
-        let Some(slot) = slots.take_reserve(needed) else { return Err(full) };
+        let Some(slot) = slots.take_reserve(needed)? else { return Err(full) };
         drop(slots);
-        let refused = Error::disk_full(full);
-        tracing::error!(error = %refused, "data appends are refused, control work goes on");
-        self.reservation.lock().refusal = Some(Refusal::Data(refused));
+        self.refuse_data(Error::disk_full(full));
         self.keeper.wake();
         Ok(slot)
+    }
+
+    /// From here on only control work is accepted, until [`Engine::accept_data`].
+    pub(crate) fn refuse_data(&self, refused: Error) {
+        let mut reservation = self.reservation.lock();
+        if reservation.refusal.is_none() {
+            tracing::error!(error = %refused, "data appends are refused, control work goes on");
+            reservation.refusal = Some(Refusal::Data(refused));
+        }
     }
 
     /// Space is there again.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{self, Kept, MERGE_RESERVE, RESERVE};
-use crate::disk::OpenMode;
 use crate::engine::Engine;
+use crate::error::{Error, lacks_space};
 use crate::files::{Place, ReadableFile, StoredFile};
-use crate::journal::{Slot, Slots};
+use crate::journal::{Slot, SlotOnDisk};
 use crate::position::{Lsn, Offset, StreamId};
 use crate::retention::{Holder, Waiting};
 
@@ -225,8 +225,7 @@ impl Keeper {
         let outcome = for_checkpoints()
             .or_else(|error| {
                 // Slots kept for the next files may be what fills the disk.
-                let gave_way = error.kind() == std::io::ErrorKind::StorageFull
-                    && engine.slots.lock().give_up_surplus()?;
+                let gave_way = lacks_space(&error) && engine.slots.lock().give_up_surplus()?;
                 if gave_way { for_checkpoints() } else { Err(error) }
             })
             .and_then(|()| engine.slots.lock().keep_reserve(size));
@@ -239,12 +238,14 @@ impl Keeper {
                 None
             }
             Err(error) => {
-                if engine.lacks_space() {
-                    tracing::debug!(%error, "there is no space for the reserve yet");
-                } else {
-                    tracing::warn!(%error, "there is no space for the reserve");
-                }
                 inner.space_retry = Some(now + SPACE_RETRY);
+                drop(inner);
+                if lacks_space(&error) {
+                    // What is left is for control work, checkpoints and merges.
+                    engine.refuse_data(Error::disk_full(error));
+                } else {
+                    tracing::warn!(%error, "the reserve could not be made");
+                }
                 Some(SPACE_RETRY)
             }
         }
@@ -399,11 +400,8 @@ fn give_back(engine: &Engine, ready: Vec<Retiring>) {
                 let footer = checkpoint::sidecar_path(&engine.options.directory, key.rank);
                 // Present only for files that a crash left without a seal.
                 drop(disk.remove(&footer));
-                disk.open(&path, OpenMode::Existing).and_then(|handle| {
-                    let slot = Slot { number, size: file.size(), file: handle, is_written: true };
-                    let mut slots: parking_lot::MutexGuard<'_, Slots> = engine.slots.lock();
-                    slots.give_back(slot, FREE_SLOTS)
-                })
+                let slot = SlotOnDisk { number, size: file.size(), is_written: true };
+                engine.slots.lock().give_back(slot, FREE_SLOTS)
             }
             Place::Segment { .. } => disk.remove(&path),
         };

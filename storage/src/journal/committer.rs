@@ -16,7 +16,7 @@ use super::slots::Slot;
 use crate::disk::BLOCK;
 use crate::engine::Engine;
 use crate::entry::Durability;
-use crate::error::{Applied, Error, ErrorKind, Result};
+use crate::error::{Applied, Error, ErrorKind, Result, is_passing};
 use crate::files::StoredFile;
 use crate::format::{
     FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, GROUP_HEADER_BYTES, GroupHeader,
@@ -273,7 +273,13 @@ impl Committer {
     fn roll(&mut self, engine: &Engine, needed: u64) -> std::result::Result<(), Failure> {
         let mut next_file = self.next_file;
         next_file.advance(engine.parts.clock.monotonic());
-        let slot = engine.next_slot(needed, next_file.bytes).map_err(Failure::NoSpace)?;
+        let slot = engine.next_slot(needed, next_file.bytes).map_err(|error| {
+            if is_passing(&error) {
+                Failure::NoSpace(error)
+            } else {
+                Failure::Final { what: "make ready a file of", error }
+            }
+        })?;
         self.next_file = next_file;
         engine.keeper.set_next_bytes(next_file.bytes);
 
@@ -359,7 +365,9 @@ impl Committer {
         let refused = Error::disk_full(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
-        reservation.refusal = Some(Refusal::Data(refused.clone()));
+        if !matches!(reservation.refusal, Some(Refusal::All(_))) {
+            reservation.refusal = Some(Refusal::Data(refused.clone()));
+        }
         reservation.reset(engine.state.tails(), &engine.state.folded().producers);
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
@@ -379,14 +387,17 @@ impl Committer {
         error: io::Error,
     ) {
         self.has_failed = true;
-        let failed = Error::new(
-            ErrorKind::JournalFailed,
+        let sentence = if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            "the file system of the data directory has become read-only, so appends are refused: \
+             the kernel's log says why; mend it and mount it writable, then restart the broker"
+                .to_owned()
+        } else {
             format!(
                 "the disk failed to {what} the journal, so appends are refused: check the disk, \
                  then restart the broker"
-            ),
-        )
-        .caused_by(error);
+            )
+        };
+        let failed = Error::new(ErrorKind::JournalFailed, sentence).caused_by(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
         reservation.refusal = Some(Refusal::All(failed.clone()));

@@ -24,12 +24,21 @@ pub(crate) struct Slot {
     pub(crate) is_written: bool,
 }
 
+/// A slot that nobody has open: there may be thousands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotOnDisk {
+    pub(crate) number: u32,
+    pub(crate) size: u64,
+    /// As [`Slot::is_written`].
+    pub(crate) is_written: bool,
+}
+
 /// The free slots.
 pub(crate) struct Slots {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     next_number: u32,
-    free: Vec<Slot>,
+    free: Vec<SlotOnDisk>,
 }
 
 /// The path of a slot.
@@ -51,22 +60,30 @@ impl Slots {
     pub(crate) fn take(&mut self, size: u64) -> io::Result<Slot> {
         let surplus = self.free.len() > 1;
         match self.free.iter().position(|slot| slot.size >= size) {
-            Some(index) if surplus => Ok(self.free.swap_remove(index)),
+            Some(index) if surplus => self.open(index),
             _ => self.create(size),
         }
     }
 
     /// The reserve, for control work on a full disk.
-    pub(crate) fn take_reserve(&mut self, size: u64) -> Option<Slot> {
-        let index = self.free.iter().position(|slot| slot.size >= size)?;
-        Some(self.free.swap_remove(index))
+    pub(crate) fn take_reserve(&mut self, size: u64) -> io::Result<Option<Slot>> {
+        let index = self.free.iter().position(|slot| slot.size >= size);
+        index.map(|index| self.open(index)).transpose()
+    }
+
+    fn open(&mut self, index: usize) -> io::Result<Slot> {
+        let SlotOnDisk { number, size, is_written } = self.free[index];
+        let path = slot_path(&self.directory, number);
+        let file = self.disk.open(&path, OpenMode::Existing)?;
+        self.free.swap_remove(index);
+        Ok(Slot { number, size, file, is_written })
     }
 
     /// Makes sure one free slot of this size is there; answers whether it is.
     pub(crate) fn keep_reserve(&mut self, size: u64) -> io::Result<()> {
         if !self.free.iter().any(|slot| slot.size >= size) {
-            let slot = self.create(size)?;
-            self.free.push(slot);
+            let Slot { number, size, is_written, .. } = self.create(size)?;
+            self.free.push(SlotOnDisk { number, size, is_written });
         }
         // Smaller ones are of no use once the files have grown.
         while self.free.len() > 1
@@ -89,17 +106,16 @@ impl Slots {
     }
 
     /// Takes a slot back whose journal file is no longer needed.
-    pub(crate) fn give_back(&mut self, slot: Slot, keep: usize) -> io::Result<()> {
+    pub(crate) fn give_back(&mut self, slot: SlotOnDisk, keep: usize) -> io::Result<()> {
         if self.free.len() < keep {
             self.free.push(slot);
             return Ok(());
         }
-        let number = slot.number;
-        drop(slot);
-        self.disk.remove(&slot_path(&self.directory, number))
+        self.disk.remove(&slot_path(&self.directory, slot.number))
     }
 
-    fn create(&mut self, size: u64) -> io::Result<Slot> {
+    /// A new slot.
+    pub(crate) fn create(&mut self, size: u64) -> io::Result<Slot> {
         let number = self.next_number;
         self.next_number += 1;
         let path = slot_path(&self.directory, number);

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use super::Found;
 use super::scan::{ScannedGroup, Scanner};
 use crate::checkpoint::io_error;
+use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{
     Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
     MergedRecord, SegmentRecord,
 };
-use crate::journal::{FileProgress, Slot, slot_path};
+use crate::journal::{FileProgress, SlotOnDisk, slot_path};
 use crate::position::{FileKey, FileSequence, Lsn, Offset};
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
@@ -46,6 +47,7 @@ pub(crate) struct Replayed {
 
 /// Folds everything into `state`.
 pub(crate) fn replay(
+    disk: &dyn Disk,
     state: &State,
     found: &BTreeMap<u32, Found>,
     segments: &BTreeMap<Place, SegmentRecord>,
@@ -53,7 +55,7 @@ pub(crate) fn replay(
     had_checkpoints: bool,
     directory: &Path,
 ) -> Result<Replayed> {
-    let by_sequence: BTreeMap<FileSequence, (&Slot, FileHeader)> = found
+    let by_sequence: BTreeMap<FileSequence, (&SlotOnDisk, FileHeader)> = found
         .values()
         .filter_map(|found| {
             let header = found.header?;
@@ -62,6 +64,7 @@ pub(crate) fn replay(
         .collect();
     let newest_header = by_sequence.keys().next_back().copied().unwrap_or_default();
     let mut run = Run {
+        disk,
         state,
         directory,
         segments,
@@ -149,6 +152,7 @@ fn apply(
 }
 
 struct Run<'a> {
+    disk: &'a dyn Disk,
     state: &'a State,
     directory: &'a Path,
     /// What the segments in the directory say that they are.
@@ -175,7 +179,7 @@ impl Run<'_> {
     fn restore(
         &mut self,
         checkpoint: Checkpoint,
-        by_sequence: &BTreeMap<FileSequence, (&Slot, FileHeader)>,
+        by_sequence: &BTreeMap<FileSequence, (&SlotOnDisk, FileHeader)>,
     ) {
         self.lsn = checkpoint.lsn;
         {
@@ -260,7 +264,7 @@ impl Run<'_> {
     /// Folds the groups of one file from `position`; answers where its groups end.
     fn file(
         &mut self,
-        slot: &Slot,
+        slot: &SlotOnDisk,
         header: &FileHeader,
         position: u64,
         successor: Option<(FileSequence, FileHeader)>,
@@ -278,7 +282,8 @@ impl Run<'_> {
                 header.size
             ));
         }
-        let mut scanner = Scanner::new(std::sync::Arc::clone(&slot.file), header.salt, sequence);
+        let file = self.disk.open(&path, OpenMode::Existing).map_err(failed)?;
+        let mut scanner = Scanner::new(file, header.salt, sequence);
         // A successor says where the groups end; without one they end where they stop checking.
         let closed = successor.and_then(|(_, next)| {
             next.previous.filter(|previous| previous.sequence == sequence).map(|p| p.end)

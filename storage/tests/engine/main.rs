@@ -7,6 +7,7 @@ mod answering;
 mod appending;
 mod bounds;
 mod compacting;
+mod filling;
 mod fixtures;
 mod merging;
 mod model;
