@@ -296,6 +296,6 @@ impl Engine {
         let (groups, retries) = self.reservation.lock().abandon();
         let error = self.refusal_error();
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &error));
-        refuse(retries, &error);
+        refuse(retries.into_iter().map(|(_, waiter)| waiter).collect(), &error);
     }
 }

@@ -119,7 +119,7 @@ impl Committer {
             match failure {
                 Failure::NoSpace(error) => self.give_up_space(engine, waiters, error),
                 Failure::Final { what, error } => {
-                    self.fail(engine, waiters, Vec::new(), what, error);
+                    self.fail(engine, waiters, None, what, error);
                 }
             }
             return;
@@ -135,12 +135,12 @@ impl Committer {
         let FilledGroup { bytes, frames, waiters } = group.finish(&place);
         let position = self.file.position;
         if let Err(error) = self.file.slot.file.write_at(position, &bytes) {
-            self.fail(engine, Vec::new(), waiters, "write", error);
+            self.fail(engine, Vec::new(), Some((ticket, waiters)), "write", error);
             return;
         }
         let waiters = acknowledge_written(lsn, waiters);
         if let Err(error) = self.file.slot.file.sync() {
-            self.fail(engine, Vec::new(), waiters, "sync", error);
+            self.fail(engine, Vec::new(), Some((ticket, waiters)), "sync", error);
             return;
         }
         self.lsn = lsn;
@@ -247,7 +247,7 @@ impl Committer {
                 tracing::debug!(%error, "there is no space for another file yet");
             }
             Err(Failure::Final { what, error }) => {
-                self.fail(engine, Vec::new(), Vec::new(), what, error);
+                self.fail(engine, Vec::new(), None, what, error);
             }
         }
     }
@@ -372,7 +372,7 @@ impl Committer {
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
         refuse(waiters, &refused);
-        refuse(retries, &refused);
+        refuse(retries.into_iter().map(|(_, waiter)| waiter).collect(), &refused);
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &refused));
         engine.keeper.wake();
     }
@@ -382,7 +382,7 @@ impl Committer {
         &mut self,
         engine: &Engine,
         untouched: Vec<Waiter>,
-        unknown: Vec<Waiter>,
+        unknown: Option<(u64, Vec<Waiter>)>,
         what: &'static str,
         error: io::Error,
     ) {
@@ -400,14 +400,20 @@ impl Committer {
         let failed = Error::new(ErrorKind::JournalFailed, sentence).caused_by(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
+        let doubtful = unknown.as_ref().map(|(ticket, _)| *ticket);
+        reservation.forget_pending(doubtful);
         reservation.refusal = Some(Refusal::All(failed.clone()));
         drop(reservation);
+        let (in_doubt, retries): (Vec<_>, Vec<_>) =
+            retries.into_iter().partition(|(ticket, _)| Some(*ticket) == doubtful);
+        let waiters = |retries: Vec<(u64, Waiter)>| retries.into_iter().map(|(_, w)| w).collect();
         tracing::error!(error = %failed, "appends are refused");
         refuse(untouched, &failed);
+        refuse(waiters(retries), &failed);
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &failed));
         let failed = failed.with_applied(Applied::Unknown);
-        refuse(unknown, &failed);
-        refuse(retries, &failed);
+        refuse(unknown.map(|(_, waiters)| waiters).unwrap_or_default(), &failed);
+        refuse(waiters(in_doubt), &failed);
     }
 }
 

@@ -404,11 +404,24 @@ impl Reservation {
         self.ready.pop_front()
     }
 
-    /// Gives up every group not yet handed to the committer.
-    pub(crate) fn abandon(&mut self) -> (Vec<ClosedGroup>, Vec<Waiter>) {
+    /// Gives up every group not yet handed to the committer. Returns them, and the retries that
+    /// waited for a group, with its ticket.
+    pub(crate) fn abandon(&mut self) -> (Vec<ClosedGroup>, Vec<(u64, Waiter)>) {
         self.close_open();
-        let duplicates = self.duplicates.drain(..).map(|(_, waiter)| waiter).collect();
-        (self.ready.drain(..).collect(), duplicates)
+        (self.ready.drain(..).collect(), std::mem::take(&mut self.duplicates))
+    }
+
+    /// Nothing that is under way will become durable, but perhaps the group with this ticket: what
+    /// else was sent is not in the log, and a retry is told so.
+    pub(crate) fn forget_pending(&mut self, doubtful: Option<u64>) {
+        for known in self.producers.values_mut() {
+            let stays = |(_, ticket, _): &&(u64, u64, Appended)| Some(*ticket) == doubtful;
+            let kept = known.pending.iter().filter(stays).count();
+            if let Some((sequence, ..)) = known.pending.get(kept) {
+                known.next_sequence = *sequence;
+            }
+            known.pending.truncate(kept);
+        }
     }
 
     /// A group of no entries, if none waits: once it is durable it proves the one before.
