@@ -84,15 +84,15 @@ pub(crate) fn replay(
             run.restore(checkpoint, &by_sequence);
         }
         None => {
-            let oldest = by_sequence.keys().next().copied();
-            if oldest.is_some_and(|oldest| oldest != FileSequence(1))
-                || (had_checkpoints && oldest.is_none())
-            {
+            // Files given back said things that only a checkpoint says now.
+            let reaches_back = by_sequence.len() as u64 == newest_header.0;
+            if !reaches_back || (had_checkpoints && by_sequence.is_empty()) {
                 return Err(Error::new(
                     ErrorKind::Corrupt { next_readable: Offset(0) },
                     format!(
-                        "no checkpoint in {} is whole, and the journal no longer reaches back to \
-                         its beginning: restore the directory from a backup",
+                        "no checkpoint in {0} is whole, and the journal no longer reaches back to \
+                         its beginning: restore a backup, or run `meshlog recover {0}`, which says \
+                         what is left",
                         directory.display()
                     ),
                 ));

@@ -14,6 +14,7 @@ mod model;
 mod producing;
 mod reading;
 mod real;
+mod recovering;
 mod restarting;
 mod retaining;
 mod support;
