@@ -47,7 +47,9 @@ fn sweep(images: &[Image], most: usize, faults: impl Iterator<Item = (usize, Fau
         let machine = image.with(&fault);
         let outcome = outcome::of(image, &machine);
         tally.count(fault.kind(image), &outcome);
-        if outcome.lost() > most {
+        // A group of a segment holds many batches, and its table is the only way to them.
+        let is_shared = ["segment group header", "segment frame table"];
+        if outcome.lost() > most && !is_shared.contains(&fault.kind(image)) {
             broken.push(format!("{} {fault}: {} batches are lost", image.name, outcome.lost()));
         }
         if let Outcome::Broken(why) = outcome {
@@ -70,6 +72,7 @@ fn a_flipped_bit_anywhere_is_found_or_harmless() {
         sweep(&images, GROUP_BATCHES, fault::stratified_bits(&images, 4096).into_iter())
     };
     assert!(tally.faults() >= 4096, "{tally}");
+    assert_eq!(tally.announced(), 0, "the offsets of what is lost are known");
     assert!(tally.noticed() * 10 >= tally.faults() * 9, "too many in bytes that mean nothing");
 }
 
@@ -96,13 +99,13 @@ fn offsets_of_a_damaged_group_are_never_given_again() {
     for image in &Image::all() {
         let mut faults = 0;
         for region in &image.regions {
-            if ["group header", "frame table"].contains(&region.what) {
+            if ["group header", "frame table", "segment group header"].contains(&region.what) {
                 let fault = Fault::Bits(region.file.clone(), vec![region.range.start * 8]);
                 offsets_go_on(image, &image.with(&fault), &fault);
                 faults += 1;
             }
         }
-        assert!(faults > 100, "{faults}");
+        assert!(faults > 50, "{faults}");
     }
 }
 
