@@ -23,6 +23,8 @@ const CHECKPOINT_SPACING: Duration = Duration::from_secs(1);
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// Groups of at least this size gain little from overwriting written blocks.
 const LARGE_GROUP: u64 = 512 << 10;
+/// Files looked at for the first time before one checkpoint.
+const LOOKS: usize = 256;
 /// Free slots kept, the reserve included.
 const FREE_SLOTS: usize = 3;
 
@@ -304,9 +306,25 @@ impl Keeper {
         has_retiring.then_some(CHECKPOINT_AGE)
     }
 
+    /// Writes the first checkpoint after recovery. What of the older files can be given back is
+    /// found out later: that takes a look at each, and a start does not wait for it.
+    pub(crate) fn begin(&self, engine: &Engine) {
+        if !self.retire(engine, 0) {
+            self.note_finished();
+        }
+        self.write(engine);
+    }
+
     /// Writes a checkpoint now, and gives back what no kept checkpoint needs any more.
     pub(crate) fn checkpoint(&self, engine: &Engine) {
-        self.retire(engine);
+        let looks = if engine.lacks_space() { usize::MAX } else { LOOKS };
+        if !self.retire(engine, looks) {
+            self.note_finished();
+        }
+        self.write(engine);
+    }
+
+    fn write(&self, engine: &Engine) {
         let mut kept = self.inner.lock().kept.clone();
         let written = match checkpoint::write(engine, &mut kept) {
             Ok(lsn) => lsn,
@@ -336,9 +354,18 @@ impl Keeper {
         engine.chunks.shrink();
     }
 
-    /// Takes finished files without live records out of the table.
-    fn retire(&self, engine: &Engine) {
+    /// Takes finished files without live records out of the table. Answers whether it knows of all
+    /// of them: after a start thousands of footers may have to be read, and others wait for this
+    /// thread.
+    fn retire(&self, engine: &Engine, looks_max: usize) -> bool {
+        let mut looks = 0;
         for (file, readable) in engine.files.all() {
+            if !engine.footers.is_known(file.key()) {
+                looks += 1;
+                if looks > looks_max {
+                    continue;
+                }
+            }
             // What is reserved later than this and folded meanwhile makes no file alive again.
             let gone = engine.durable();
             if self.is_dead(engine, &readable) && engine.files.remove(file.key()).is_some() {
@@ -347,6 +374,7 @@ impl Keeper {
                 self.inner.lock().retiring.push(Retiring { file, readable, gone, checkpoints: 0 });
             }
         }
+        looks <= looks_max
     }
 
     fn is_dead(&self, engine: &Engine, file: &ReadableFile) -> bool {
@@ -378,7 +406,7 @@ impl Keeper {
     }
 
     fn release_in_memory(&self, engine: &Engine) {
-        self.retire(engine);
+        self.retire(engine, usize::MAX);
         let (ready, rest) = std::mem::take(&mut self.inner.lock().retiring)
             .into_iter()
             .partition(|file| !file.is_held());

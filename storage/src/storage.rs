@@ -110,7 +110,7 @@ impl Storage {
         let (recovered, is_fresh) = recovery::recover(&options, &parts)?;
         let engine = Arc::new(Engine::new(options, parts, recovered));
         if !is_fresh && !engine.parts.disk.is_memory() {
-            engine.keeper.checkpoint(&engine);
+            engine.keeper.begin(&engine);
         }
         let shared = Shared { engine, threads: Mutex::default(), lock: Mutex::new(Some(lock)) };
         Ok(Self { shared: Arc::new(shared) })

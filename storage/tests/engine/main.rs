@@ -17,5 +17,6 @@ mod real;
 mod recovering;
 mod restarting;
 mod retaining;
+mod starting;
 mod support;
 mod verifying;

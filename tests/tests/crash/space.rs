@@ -55,7 +55,8 @@ pub(crate) fn to_the_last_byte(_plan: &Plan) -> Outcome {
     let emptied = accepted(&runtime, &channel, &mut ledger);
     check(&runtime, &channel, &ledger);
 
-    // Again, and this time the others give back what they took.
+    // Again, and this time the others take much, and give it back.
+    take(&junk, 12);
     large(&runtime, &channel, "ops.again");
     fill(&runtime, &channel, "ops.again");
     take_the_rest(&junk);
@@ -104,6 +105,20 @@ fn fill(runtime: &Runtime, channel: &Channel, name: &str) -> usize {
         return count;
     }
     panic!("200 MB went onto a disk of 64");
+}
+
+/// What other processes do: takes so many megabytes, as soon as they are there.
+fn take(junk: &Path, megabytes: usize) {
+    let begun = Instant::now();
+    let mut file = File::options().create(true).append(true).open(junk).unwrap();
+    let mut taken = 0;
+    while taken < megabytes {
+        match file.write_all(&vec![7; 1 << 20]).and_then(|()| file.sync_all()) {
+            Ok(()) => taken += 1,
+            Err(_) => pause(Duration::from_millis(100)),
+        }
+        assert!(begun.elapsed() < ROOM_WITHIN, "what was deleted is not given back");
+    }
 }
 
 /// What other processes do: takes every byte that is free.
