@@ -158,6 +158,9 @@ impl Engine {
                     self.work.notify_one();
                 }
             }
+            Reserved::LookUp(lookup) => {
+                self.reads.push(Box::new(move |engine| lookup.answer(engine)));
+            }
             Reserved::Answer(done, outcome) => done(outcome),
             Reserved::Joined => {}
         }

@@ -137,6 +137,12 @@ impl Error {
         &self.kind
     }
 
+    /// The operating system's own words.
+    pub(crate) fn source_error(&self) -> Option<std::io::Error> {
+        let source = self.source.as_ref()?;
+        Some(std::io::Error::new(source.kind(), source.to_string()))
+    }
+
     /// True if the operating system said that there is no space.
     pub(crate) fn is_lack_of_space(&self) -> bool {
         self.source.as_ref().is_some_and(|error| lacks_space(error))

@@ -2,19 +2,23 @@
 //! with the first outcome.
 //!
 //! A producer that is used keeps its last 1,024 outcomes. All of them together keep at most twice
-//! as many outcomes as producers may be known; beyond that the least recently used keep one each.
+//! as many outcomes as producers may be known; beyond that the least recently used keep one each,
+//! and the others of the last 1,024 are looked up in the log.
 //! Beyond the number of producers itself the least recently used is forgotten, all but its epoch,
 //! and must come back with a higher one.
 
 mod forgotten;
+mod lookup;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::entry::{AppendedRange, ProducerStamp};
+use crate::error::{Applied, Error, ErrorKind};
 use crate::format::{ProducerRecord, RecentRecord};
 use crate::options::Options;
-use crate::position::Lsn;
+use crate::position::{Lsn, Offset, StreamId};
 use forgotten::Forgotten;
+pub(crate) use lookup::Lookup;
 
 /// Outcomes kept per producer.
 pub(crate) const WINDOW_ENTRIES: usize = 1024;
@@ -27,6 +31,19 @@ pub(crate) type ProducerKey = (u64, [u8; 16]);
 /// The key under which a stamp's sequence is counted.
 pub(crate) fn key(stamp: &ProducerStamp) -> ProducerKey {
     (stamp.scope, stamp.id)
+}
+
+/// The answer to a retry whose outcome nobody knows.
+pub(crate) fn sequence_too_old(stamp: &ProducerStamp) -> Error {
+    Error::new(
+        ErrorKind::SequenceTooOld,
+        format!(
+            "sequence {} was used long ago and its outcome is no longer known: look for the \
+             records before appending them again",
+            stamp.sequence
+        ),
+    )
+    .with_applied(Applied::Unknown)
 }
 
 /// The outcome of one entry.
@@ -127,6 +144,16 @@ impl Producers {
         let back = usize::try_from(window.next_sequence.checked_sub(stamp.sequence)?).ok()?;
         let index = window.recent.len().checked_sub(back)?;
         if window.epoch == stamp.epoch { window.recent.get(index) } else { None }
+    }
+
+    /// For an outcome that is not known but should be, where later entries of the producer begin,
+    /// as far as that is known.
+    pub(crate) fn given_up(&self, stamp: &ProducerStamp) -> Option<Vec<(StreamId, Offset)>> {
+        let window = self.windows.get(&key(stamp)).filter(|window| window.epoch == stamp.epoch)?;
+        let back = window.next_sequence.checked_sub(stamp.sequence)?;
+        let oldest = window.recent.front().map_or(&[][..], Outcome::ranges);
+        let before = oldest.iter().map(|range| (range.stream, range.first_offset)).collect();
+        (back <= WINDOW_ENTRIES as u64).then_some(before)
     }
 
     /// Keeps the outcome of a durable entry.
@@ -245,7 +272,7 @@ impl Producers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::{Offset, StreamId, Timestamp};
+    use crate::position::Timestamp;
 
     fn stamp(id: u8, sequence: u64) -> ProducerStamp {
         ProducerStamp { scope: 1, id: [id; 16], epoch: 0, sequence }

@@ -16,7 +16,7 @@ use crate::entry::{Appended, AppendedRange, Control, Durability, Entry, Producer
 use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, StreamEnd, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
-use crate::producers::{ProducerKey, Producers, key};
+use crate::producers::{Lookup, ProducerKey, Producers, key, sequence_too_old};
 use crate::state::State;
 
 /// Why entries are refused before they are looked at.
@@ -78,6 +78,8 @@ struct InFlight {
 pub(crate) enum Reserved {
     /// Fill the room; wake the committer if this is the first entry of a group.
     Room { room: Room, payloads: Vec<Vec<bytes::Bytes>>, wake: bool },
+    /// A retry whose outcome only the log knows.
+    LookUp(Lookup),
     /// Nothing to write; tell the outcome.
     Answer(Done, Result<Appended>),
     /// A retry of an entry that is under way: it will be answered with it.
@@ -132,6 +134,18 @@ impl Reservation {
             match self.admit_sequence(&stamp, state, durable) {
                 Ok(Sequence::Next) => {}
                 Ok(Sequence::Settled(appended)) => return Reserved::Answer(done, Ok(appended)),
+                Ok(Sequence::GivenUp(before)) => {
+                    let streams = entry.batches.iter().map(|batch| batch.stream).collect();
+                    let lookup = Lookup {
+                        done,
+                        stamp,
+                        streams,
+                        before,
+                        durability: durable,
+                        _permit: entry.permit,
+                    };
+                    return Reserved::LookUp(lookup);
+                }
                 Ok(Sequence::UnderWay(ticket, appended)) => {
                     // What was under way when the journal failed has no outcome to wait for.
                     if let Some(Refusal::All(error)) = &self.refusal {
@@ -553,24 +567,18 @@ impl Reservation {
             return Ok(Sequence::UnderWay(*ticket, appended.clone()));
         }
         let folded = state.folded();
-        let outcome = folded.producers.outcome(stamp).map(|outcome| Appended {
-            lsn: outcome.lsn,
-            ranges: outcome.ranges().to_vec(),
-            durability: durable,
-            duplicate: true,
-        });
-        drop(folded);
-        outcome.map(Sequence::Settled).ok_or_else(|| {
-            Error::new(
-                ErrorKind::SequenceTooOld,
-                format!(
-                    "sequence {} was used long ago and its outcome is no longer known: look for \
-                     the records before appending them again",
-                    stamp.sequence
-                ),
-            )
-            .with_applied(Applied::Unknown)
-        })
+        if let Some(outcome) = folded.producers.outcome(stamp) {
+            return Ok(Sequence::Settled(Appended {
+                lsn: outcome.lsn,
+                ranges: outcome.ranges().to_vec(),
+                durability: durable,
+                duplicate: true,
+            }));
+        }
+        match folded.producers.given_up(stamp) {
+            Some(before) => Ok(Sequence::GivenUp(before)),
+            None => Err(sequence_too_old(stamp)),
+        }
     }
 }
 
@@ -616,6 +624,8 @@ enum Sequence {
     Next,
     UnderWay(u64, Appended),
     Settled(Appended),
+    /// Only the log knows; later entries begin at these offsets.
+    GivenUp(Vec<(StreamId, Offset)>),
 }
 
 fn length_of(pieces: &[bytes::Bytes]) -> usize {

@@ -133,3 +133,62 @@ fn a_retry_is_known_after_retention_and_merging_removed_what_it_appended() {
     check(&storage);
     assert_eq!(read_all(&storage, merged, Offset(0)).unwrap().len(), 601);
 }
+
+/// Memory keeps few outcomes of producers that are idle: the others of the window are in the log.
+#[test]
+fn an_outcome_that_memory_gave_up_is_told_from_the_log() {
+    let mut machine = Machine::new(4);
+    machine.options.producers_max = 8;
+    let storage = machine.open().unwrap();
+    let (a, b) = (create(&storage), create(&storage));
+    let request = |id: u8, sequence: u64| {
+        let tag = u64::from(id) * 1_000_000 + sequence;
+        let mut batches = vec![lines(a, tag, 2, 60), lines(b, tag, 1, 60)];
+        if sequence.is_multiple_of(3) {
+            batches.push(lines(a, tag, 1, 60));
+        }
+        Entry { batches, producer: Some(stamp(id, sequence)), ..Entry::default() }
+    };
+    let mut firsts = Vec::new();
+    for sequence in 0..900 {
+        firsts.push(append(&storage, request(1, sequence)).unwrap().ranges);
+    }
+    for id in 2..5 {
+        for sequence in 0..900 {
+            append(&storage, request(id, sequence)).unwrap();
+        }
+    }
+    let ends = [end(&storage, a), end(&storage, b)];
+    let check = |storage: &Storage| {
+        for sequence in [0, 1, 300, 301, 897, 899] {
+            let again = append(storage, request(1, sequence)).unwrap();
+            assert!(again.duplicate);
+            assert_eq!(again.ranges, firsts[sequence as usize], "sequence {sequence}");
+        }
+        assert_eq!([end(storage, a), end(storage, b)], ends, "stored once");
+    };
+    check(&storage);
+    // A request for another stream is not the one that was appended under that sequence.
+    let c = create(&storage);
+    let other = Entry { batches: vec![lines(a, 0, 2, 60), lines(c, 0, 1, 60)], ..request(1, 10) };
+    let error = append(&storage, other).unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (&ErrorKind::SequenceTooOld, Applied::Unknown));
+    storage.close().unwrap();
+    let storage = machine.open().unwrap();
+    check(&storage);
+    // Merged: the batches lie elsewhere, with the stamps they came with.
+    append(
+        &storage,
+        Entry { controls: vec![Control::TrimStream(b, Offset(200))], ..Entry::default() },
+    )
+    .unwrap();
+    for _ in 0..40 {
+        machine.clock.advance(Duration::from_secs(10));
+        storage.drive();
+    }
+    let again = append(&storage, request(1, 301)).unwrap();
+    assert_eq!(again.ranges, firsts[301]);
+    let error = append(&storage, request(1, 100)).unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (&ErrorKind::SequenceTooOld, Applied::Unknown));
+    assert_eq!([end(&storage, a), end(&storage, b)], ends);
+}
