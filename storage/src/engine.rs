@@ -300,5 +300,6 @@ impl Engine {
         let error = self.refusal_error();
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &error));
         refuse(retries.into_iter().map(|(_, waiter)| waiter).collect(), &error);
+        self.merger.refuse_rest(self);
     }
 }

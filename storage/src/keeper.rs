@@ -4,6 +4,7 @@
 //! Checkpoints are due 10 s after the first change or after 1 GiB, at most one a second, none
 //! while nothing changes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{self, Kept, MERGE_RESERVE, RESERVE};
 use crate::engine::Engine;
-use crate::error::{Error, lacks_space};
+use crate::error::{Error, Result, lacks_space};
 use crate::files::{Place, ReadableFile, StoredFile};
 use crate::journal::{Slot, SlotOnDisk};
-use crate::position::{Lsn, Offset, StreamId};
+use crate::position::{FileKey, Lsn, Offset, StreamId};
 use crate::retention::{Holder, Waiting};
 
 const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ const FREE_SLOTS: usize = 3;
 pub(crate) struct Keeper {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// Held while a checkpoint is written.
+    writing: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -71,7 +74,7 @@ impl Retiring {
 impl Keeper {
     pub(crate) fn new(next_bytes: u64, kept: Kept, retiring: Vec<Retiring>) -> Self {
         let inner = Inner { next_bytes, kept, retiring, ..Inner::default() };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        Self { inner: Mutex::new(inner), ..Self::default() }
     }
 
     /// A group was written; a marker changes nothing that a checkpoint must keep.
@@ -120,6 +123,32 @@ impl Keeper {
             return inner.prepared.take();
         }
         None
+    }
+
+    /// The file made ready, if it still holds what was in it.
+    pub(crate) fn take_used(&self) -> Option<Slot> {
+        let mut inner = self.inner.lock();
+        let is_used = inner.prepared.as_ref().is_some_and(|slot| !slot.is_blank);
+        if is_used { inner.prepared.take() } else { None }
+    }
+
+    /// Puts the file made ready back that was taken for a moment.
+    pub(crate) fn put_prepared(&self, slot: Slot) {
+        self.inner.lock().prepared = Some(slot);
+    }
+
+    /// Files nobody needs that are not given back yet.
+    pub(crate) fn retiring_keys(&self) -> BTreeSet<FileKey> {
+        self.inner.lock().retiring.iter().map(|retiring| retiring.file.key()).collect()
+    }
+
+    /// Gives back what nobody needs, with a checkpoint now that no longer names it.
+    pub(crate) fn give_back_now(&self, engine: &Engine) -> Result<()> {
+        if engine.parts.disk.is_memory() {
+            self.release_in_memory(engine);
+            return Ok(());
+        }
+        self.write_checkpoint(engine, usize::MAX)
     }
 
     /// A merge took these files out of the table.
@@ -309,31 +338,27 @@ impl Keeper {
     /// Writes the first checkpoint after recovery. What of the older files can be given back is
     /// found out later: that takes a look at each, and a start does not wait for it.
     pub(crate) fn begin(&self, engine: &Engine) {
-        if !self.retire(engine, 0) {
-            self.note_finished();
+        if let Err(error) = self.write_checkpoint(engine, 0) {
+            tracing::error!(%error, "a checkpoint could not be written");
         }
-        self.write(engine);
     }
 
     /// Writes a checkpoint now, and gives back what no kept checkpoint needs any more.
     pub(crate) fn checkpoint(&self, engine: &Engine) {
         let looks = if engine.lacks_space() { usize::MAX } else { LOOKS };
+        if let Err(error) = self.write_checkpoint(engine, looks) {
+            // The file is abandoned; the journal still holds everything it would say.
+            tracing::error!(%error, "a checkpoint could not be written");
+        }
+    }
+
+    fn write_checkpoint(&self, engine: &Engine, looks: usize) -> Result<()> {
+        let _one_at_a_time = self.writing.lock();
         if !self.retire(engine, looks) {
             self.note_finished();
         }
-        self.write(engine);
-    }
-
-    fn write(&self, engine: &Engine) {
         let mut kept = self.inner.lock().kept.clone();
-        let written = match checkpoint::write(engine, &mut kept) {
-            Ok(lsn) => lsn,
-            Err(error) => {
-                // The file is abandoned; the journal still holds everything it would say.
-                tracing::error!(%error, "a checkpoint could not be written");
-                return;
-            }
-        };
+        let written = checkpoint::write(engine, &mut kept)?;
         let ready = {
             let mut inner = self.inner.lock();
             inner.kept = kept;
@@ -352,6 +377,7 @@ impl Keeper {
         reservation.shrink();
         drop(reservation);
         engine.chunks.shrink();
+        Ok(())
     }
 
     /// Takes finished files without live records out of the table. Answers whether it knows of all
@@ -406,6 +432,7 @@ impl Keeper {
     }
 
     fn release_in_memory(&self, engine: &Engine) {
+        let _one_at_a_time = self.writing.lock();
         self.retire(engine, usize::MAX);
         let (ready, rest) = std::mem::take(&mut self.inner.lock().retiring)
             .into_iter()
@@ -428,7 +455,8 @@ fn give_back(engine: &Engine, ready: Vec<Retiring>) {
                 let footer = checkpoint::sidecar_path(&engine.options.directory, key.rank);
                 // Present only for files that a crash left without a seal.
                 drop(disk.remove(&footer));
-                let slot = SlotOnDisk { number, size: file.size(), is_written: true };
+                let (size, is_written, is_blank) = (file.size(), true, false);
+                let slot = SlotOnDisk { number, size, is_written, is_blank };
                 engine.slots.lock().give_back(slot, FREE_SLOTS)
             }
             Place::Segment { .. } => disk.remove(&path),

@@ -22,6 +22,8 @@ pub(crate) struct Slot {
     pub(crate) file: Arc<dyn DiskFile>,
     /// All of its blocks were written before, so overwriting needs no file-system journal.
     pub(crate) is_written: bool,
+    /// It never held a file, or was overwritten with zeros since.
+    pub(crate) is_blank: bool,
 }
 
 /// A slot that nobody has open: there may be thousands.
@@ -31,6 +33,8 @@ pub(crate) struct SlotOnDisk {
     pub(crate) size: u64,
     /// As [`Slot::is_written`].
     pub(crate) is_written: bool,
+    /// As [`Slot::is_blank`].
+    pub(crate) is_blank: bool,
 }
 
 /// The free slots.
@@ -39,6 +43,8 @@ pub(crate) struct Slots {
     directory: PathBuf,
     next_number: u32,
     free: Vec<SlotOnDisk>,
+    /// Slots given back are removed: what is in them must go.
+    is_erasing: bool,
 }
 
 /// The path of a slot.
@@ -53,7 +59,7 @@ pub(crate) fn slot_number(name: &str) -> Option<u32> {
 
 impl Slots {
     pub(crate) fn new(disk: Arc<dyn Disk>, directory: PathBuf, next_number: u32) -> Self {
-        Self { disk, directory, next_number, free: Vec::new() }
+        Self { disk, directory, next_number, free: Vec::new(), is_erasing: false }
     }
 
     /// A slot for data, never the last free one.
@@ -72,18 +78,18 @@ impl Slots {
     }
 
     fn open(&mut self, index: usize) -> io::Result<Slot> {
-        let SlotOnDisk { number, size, is_written } = self.free[index];
+        let SlotOnDisk { number, size, is_written, is_blank } = self.free[index];
         let path = slot_path(&self.directory, number);
         let file = self.disk.open(&path, OpenMode::Existing)?;
         self.free.swap_remove(index);
-        Ok(Slot { number, size, file, is_written })
+        Ok(Slot { number, size, file, is_written, is_blank })
     }
 
     /// Makes sure one free slot of this size is there; answers whether it is.
     pub(crate) fn keep_reserve(&mut self, size: u64) -> io::Result<()> {
         if !self.free.iter().any(|slot| slot.size >= size) {
-            let Slot { number, size, is_written, .. } = self.create(size)?;
-            self.free.push(SlotOnDisk { number, size, is_written });
+            let slot = self.create(size)?;
+            self.free.push(slot.on_disk());
         }
         // Smaller ones are of no use once the files have grown.
         while self.free.len() > 1
@@ -107,11 +113,27 @@ impl Slots {
 
     /// Takes a slot back whose journal file is no longer needed.
     pub(crate) fn give_back(&mut self, slot: SlotOnDisk, keep: usize) -> io::Result<()> {
-        if self.free.len() < keep {
-            self.free.push(slot);
+        if self.free.len() < keep && !self.is_erasing {
+            self.free.push(SlotOnDisk { is_blank: false, ..slot });
             return Ok(());
         }
         self.disk.remove(&slot_path(&self.directory, slot.number))
+    }
+
+    /// While it is set, slots given back are removed.
+    pub(crate) fn set_erasing(&mut self, is_erasing: bool) {
+        self.is_erasing = is_erasing;
+    }
+
+    /// A free slot that still holds what was in it.
+    pub(crate) fn take_used(&mut self) -> io::Result<Option<Slot>> {
+        let index = self.free.iter().position(|slot| !slot.is_blank);
+        index.map(|index| self.open(index)).transpose()
+    }
+
+    /// Puts a free slot back that was taken for a moment.
+    pub(crate) fn put(&mut self, slot: Slot) {
+        self.free.push(slot.on_disk());
     }
 
     /// A new slot.
@@ -129,26 +151,41 @@ impl Slots {
         // The size must be durable before a group in it is acknowledged.
         file.sync()?;
         self.disk.sync_directory(&self.directory)?;
-        Ok(Slot { number, size, file, is_written: self.disk.is_memory() })
+        Ok(Slot { number, size, file, is_written: self.disk.is_memory(), is_blank: true })
     }
 }
 
 impl Slot {
+    fn on_disk(&self) -> SlotOnDisk {
+        let Self { number, size, is_written, is_blank, .. } = *self;
+        SlotOnDisk { number, size, is_written, is_blank }
+    }
+
     /// Writes zeros over all blocks, so that later writes overwrite.
     pub(crate) fn write_blocks(&mut self) -> io::Result<()> {
         if self.is_written {
             return Ok(());
         }
-        let zeros = MmapMut::map_anon(1 << 20)?;
-        let mut position = 0;
-        while position < self.size {
-            let length =
-                zeros.len().min(usize::try_from(self.size - position).unwrap_or(usize::MAX));
-            self.file.write_at(position, &zeros[..length])?;
-            position += length as u64;
-        }
+        self.zero()
+    }
+
+    /// Writes zeros over everything, whatever was there.
+    pub(crate) fn zero(&mut self) -> io::Result<()> {
+        write_zeros(self.file.as_ref(), 0, self.size)?;
         self.file.sync()?;
-        self.is_written = true;
+        (self.is_written, self.is_blank) = (true, true);
         Ok(())
     }
+}
+
+/// Writes zeros over a part of a file.
+pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = MmapMut::map_anon(1 << 20)?;
+    let mut position = from;
+    while position < to {
+        let length = zeros.len().min(usize::try_from(to - position).unwrap_or(usize::MAX));
+        file.write_at(position, &zeros[..length])?;
+        position += length as u64;
+    }
+    Ok(())
 }

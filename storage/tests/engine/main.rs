@@ -7,6 +7,7 @@ mod answering;
 mod appending;
 mod bounds;
 mod compacting;
+mod erasing;
 mod filling;
 mod fixtures;
 mod merging;
