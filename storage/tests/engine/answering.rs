@@ -120,8 +120,16 @@ fn what_a_failed_append_says_is_what_recovery_finds_for_every_call_that_fails() 
             check(&said, &tags(&storage, safe), 1, &context);
             std::mem::forget(storage);
             let before: SimulatedDisk = machine.disk.clone();
-            for plan in [CrashPlan::KeepNothing, CrashPlan::KeepAll, CrashPlan::Random(call)] {
-                machine.disk = before.after_crash(plan);
+            let cuts = [CrashPlan::KeepNothing, CrashPlan::KeepAll, CrashPlan::Random(call)];
+            // Last the process dies alone: what it wrote is there, synced or not.
+            for plan in cuts.map(Some).into_iter().chain([None]) {
+                match plan {
+                    Some(plan) => machine.disk = before.after_crash(plan),
+                    None => {
+                        before.kill();
+                        machine.disk = before.clone();
+                    }
+                }
                 let context = format!("call {call} fails with {kind:?}, then {plan:?}");
                 let storage = machine.open().unwrap_or_else(|error| panic!("{context}: {error}"));
                 check(&said, &tags(&storage, plain), 0, &context);
