@@ -17,11 +17,12 @@ use crate::disk::BLOCK;
 use crate::engine::Engine;
 use crate::entry::Durability;
 use crate::error::{Applied, Error, ErrorKind, Result};
+use crate::files::StoredFile;
 use crate::format::{
     FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, GROUP_HEADER_BYTES, GroupHeader,
-    PreviousFile, Salted, round_up,
+    PreviousFile, Salted, StreamEnd, round_up,
 };
-use crate::position::{FileSequence, Lsn};
+use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
 use crate::state::GroupView;
 use crate::stream::Stream;
 
@@ -90,6 +91,8 @@ pub(crate) struct Committer {
     pub(crate) progress: FileProgress,
     pub(crate) ring: Ring,
     pub(crate) next_file: NextFile,
+    /// Where the streams of the last group with batches stand.
+    pub(crate) ends: Arc<[StreamEnd]>,
     /// At the start: the last group needs no later one to prove it durable.
     pub(crate) is_proven: bool,
     pub(crate) has_failed: bool,
@@ -111,7 +114,7 @@ impl Committer {
             refuse(group.group.abandon(), &error);
             return;
         }
-        let ticket = group.ticket;
+        let (ticket, ends) = (group.ticket, Arc::clone(&group.ends));
         let is_marker = group.frames == 0;
         if let Err(failure) = self.make_room(engine, group.length, group.frames) {
             let waiters = group.group.abandon();
@@ -130,6 +133,7 @@ impl Committer {
             lsn,
             wall_time: engine.parts.clock.now(),
         };
+        let wall_time = place.wall_time;
         let FilledGroup { bytes, frames, waiters } = group.finish(&place);
         let position = self.file.position;
         if let Err(error) = self.file.slot.file.write_at(position, &bytes) {
@@ -142,6 +146,7 @@ impl Committer {
             return;
         }
         self.lsn = lsn;
+        self.ends = ends;
         self.file.position += bytes.len() as u64;
         engine.set_proven(is_marker || engine.parts.disk.is_memory());
         engine.counters.wrote(bytes.len(), frames.iter().filter(|f| f.starts_entry).count());
@@ -158,9 +163,22 @@ impl Committer {
             Err(error) => unreachable!("what was reserved folds: {error}"),
         };
         folded.position = self.file.position;
+        folded.newest_time = folded.newest_time.max(wall_time);
         engine.files.advance(self.file.position);
+        let mut retired = Vec::new();
+        for merged in &changes.merged {
+            retired.extend(engine.files.merged(&merged.inputs, &merged.outputs));
+        }
         engine.publish(lsn);
         drop(folded);
+        if !retired.is_empty() {
+            engine.keeper.note_retired(retired, lsn);
+        }
+        if changes.has_freed {
+            engine.retention.note_freed();
+            engine.keeper.wake();
+            engine.merger.wake();
+        }
 
         engine.keeper.note_written(bytes.len() as u64, is_marker);
         self.ring.push(bytes.len(), changes.batches);
@@ -199,6 +217,68 @@ impl Committer {
             Error::new(ErrorKind::Io, "the journal could not be sealed; it recovers when opened")
                 .caused_by(error)
         })
+    }
+
+    /// True if the file being written holds records that are deleted.
+    pub(crate) fn has_dead(&self, engine: &Engine) -> bool {
+        self.progress.touched.iter().any(|stream| {
+            engine.state.stream(stream.id).is_err() || {
+                let view = stream.view();
+                view.active.first().is_some_and(|run| run.base_offset < view.start)
+            }
+        })
+    }
+
+    /// Streams with readable records in the file being written, beside this one.
+    pub(crate) fn live_streams(&self, engine: &Engine, beside: StreamId) -> usize {
+        let is_live = |stream: &&Arc<Stream>| {
+            let view = stream.view();
+            stream.id != beside && view.start < view.end() && engine.state.stream(stream.id).is_ok()
+        };
+        self.progress.touched.iter().filter(is_live).count()
+    }
+
+    /// Finishes the file being written before it is full. Without space it stays as it is.
+    pub(crate) fn roll_early(&mut self, engine: &Engine) {
+        if self.has_failed {
+            return;
+        }
+        let needed = FILE_HEADER_BYTES + 2 * BLOCK + seal_bytes(0);
+        match self.roll(engine, needed as u64) {
+            Ok(()) => engine.keeper.note_finished(),
+            Err(Failure::NoSpace(error)) => {
+                tracing::debug!(%error, "there is no space for another file yet");
+            }
+            Err(Failure::Final { what, error }) => {
+                self.fail(engine, Vec::new(), Vec::new(), what, error);
+            }
+        }
+    }
+
+    /// Finishes the file being written if it holds batches that are to be erased, by stream and
+    /// first offset, or what an earlier life of its slot left. Answers whether the file being
+    /// written holds neither now.
+    pub(crate) fn roll_to_erase(
+        &mut self,
+        engine: &Engine,
+        is_condemned: impl Fn(StreamId, Offset) -> bool,
+    ) -> Result<bool> {
+        let holds_some = self.progress.touched.iter().any(|stream| {
+            stream.view().active.first().is_some_and(|run| is_condemned(stream.id, run.base_offset))
+        });
+        let sequence = self.file.header.sequence;
+        if !holds_some && self.file.slot.is_blank {
+            return Ok(true);
+        }
+        self.roll_early(engine);
+        match self.file.header.sequence == sequence {
+            true if self.has_failed => Err(engine.refusal_error()),
+            true => Err(Error::new(
+                ErrorKind::DiskFull,
+                "there is no space for another journal file, which erasing needs: free some space",
+            )),
+            false => Ok(self.file.slot.is_blank),
+        }
     }
 
     fn make_room(
@@ -243,7 +323,7 @@ impl Committer {
             .map_err(|error| Failure::Final { what: "seal a file of", error })?;
 
         let mut folded = engine.state.folded();
-        engine.files.finish(FileRecord {
+        engine.files.finish(StoredFile::Journal(FileRecord {
             sequence,
             slot: self.file.slot.number,
             salt: self.file.header.salt,
@@ -253,8 +333,8 @@ impl Committer {
             end: seal_position,
             seal: Some(seal_position),
             previous: self.file.header.previous,
-        });
-        engine.footers.insert(sequence, footer);
+        }));
+        engine.footers.insert(FileKey::journal(sequence), footer);
         self.progress.finish(sequence);
         let position = FILE_HEADER_BYTES as u64;
         engine.files.begin(header.sequence, slot.number, header.salt, position);
@@ -263,6 +343,7 @@ impl Committer {
         folded.position = position;
         engine.publish(self.lsn);
         self.file = CurrentFile { slot, header, position };
+        engine.merger.wake();
         Ok(())
     }
 
@@ -283,6 +364,7 @@ impl Committer {
             table_offset: GROUP_HEADER_BYTES as u32,
             table_bytes: body.len() as u32,
             table_crc: salted.crc(&body),
+            ends: 0,
             wall_time: engine.parts.clock.now(),
         };
         let mut bytes = BytesMut::with_capacity(length);
@@ -309,6 +391,7 @@ impl Committer {
         let (groups, retries) = reservation.abandon();
         reservation.refusal = Some(Refusal::Data(refused.clone()));
         reservation.reset(engine.state.tails(), &engine.state.folded().producers);
+        reservation.ends = Arc::clone(&self.ends);
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
         refuse(waiters, &refused);

@@ -1,7 +1,7 @@
 //! Replay: folding the groups that follow the checkpoint, one behind the reading, so that a group
 //! is folded only once something later proves that it was durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -10,11 +10,13 @@ use super::Found;
 use super::scan::{ScannedGroup, Scanner};
 use crate::checkpoint::io_error;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{Place, StoredFile};
 use crate::format::{
     Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
+    MergedRecord, SegmentRecord, StreamEnd,
 };
 use crate::journal::{FileProgress, Slot, slot_path};
-use crate::position::{FileSequence, Lsn, Offset};
+use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
 use crate::producers::Producers;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
@@ -23,13 +25,18 @@ use crate::stream::Stream;
 pub(crate) struct Carried {
     pub(crate) header: GroupHeader,
     pub(crate) frames: Vec<Frame>,
+    pub(crate) ends: Vec<StreamEnd>,
     pub(crate) bytes: Vec<u8>,
 }
 
 /// What replay found.
 pub(crate) struct Replayed {
     /// Finished files, with the footers known so far.
-    pub(crate) finished: Vec<(FileRecord, Option<Footer>)>,
+    pub(crate) finished: BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
+    /// Files that a merge replayed here made needless. Checkpoints still name them.
+    pub(crate) retired: Vec<StoredFile>,
+    /// Files that should be there and are not whole.
+    pub(crate) missing: Vec<StoredFile>,
     /// The newest sequence ever used.
     pub(crate) newest: FileSequence,
     /// The last file and where its groups end, the one carried over not counted.
@@ -37,12 +44,15 @@ pub(crate) struct Replayed {
     /// The newest LSN used, the one carried over not counted.
     pub(crate) lsn: Lsn,
     pub(crate) carried: Option<Carried>,
+    /// Where the streams of the last group with batches stand.
+    pub(crate) ends: Vec<StreamEnd>,
 }
 
 /// Folds everything into `state`.
 pub(crate) fn replay(
     state: &State,
     found: &BTreeMap<u32, Found>,
+    segments: &BTreeMap<Place, SegmentRecord>,
     checkpoint: Option<Checkpoint>,
     had_checkpoints: bool,
     directory: &Path,
@@ -58,10 +68,17 @@ pub(crate) fn replay(
     let mut run = Run {
         state,
         directory,
+        segments,
         progress: FileProgress::default(),
-        finished: Vec::new(),
+        finished: BTreeMap::new(),
+        retired: Vec::new(),
+        missing: BTreeMap::new(),
         lsn: Lsn(0),
         pending: None,
+        ends: Vec::new(),
+        is_lost: false,
+        deleted: BTreeSet::new(),
+        highest_stream: 0,
     };
     let (mut sequence, mut position) = (FileSequence(1), FILE_HEADER_BYTES as u64);
     let mut newest = newest_header;
@@ -69,6 +86,7 @@ pub(crate) fn replay(
         Some(checkpoint) => {
             (sequence, position) = (checkpoint.sequence, checkpoint.position);
             newest = newest.max(sequence);
+            run.highest_stream = checkpoint.next_stream;
             run.restore(checkpoint, &by_sequence);
         }
         None => {
@@ -97,10 +115,13 @@ pub(crate) fn replay(
                 last_file = Some((sequence, end));
             }
             None if by_sequence.is_empty() && last_file.is_none() && !had_checkpoints => {}
-            None => run.damage(format!(
-                "journal file {sequence} is missing from {}; what was appended to it is lost",
-                directory.display()
-            )),
+            None => {
+                run.damage(format!(
+                    "journal file {sequence} is missing from {}; what was appended to it is lost",
+                    directory.display()
+                ));
+                run.is_lost = true;
+            }
         }
         match successor {
             Some((next, _)) => (sequence, position) = (next, FILE_HEADER_BYTES as u64),
@@ -108,20 +129,57 @@ pub(crate) fn replay(
         }
     }
 
+    run.report_missing();
     let carried = match run.pending.take() {
         Some((scanned, bytes)) => {
-            Some(Carried { header: scanned.header, frames: scanned.frames, bytes })
+            let ScannedGroup { header, frames, ends, .. } = scanned;
+            run.note_ends(&frames, &ends);
+            Some(Carried { header, frames, ends, bytes })
         }
         None => None,
     };
-    Ok(Replayed { finished: run.finished, newest, last_file, lsn: run.lsn, carried })
+    let (finished, retired, ends) = (run.finished, run.retired, run.ends);
+    let missing = run.missing.into_values().collect();
+    Ok(Replayed { finished, retired, missing, newest, last_file, lsn: run.lsn, carried, ends })
+}
+
+impl Replayed {
+    /// Does in the table of files what a merge says.
+    pub(crate) fn apply(&mut self, merged: &MergedRecord) {
+        apply(&mut self.finished, &mut self.retired, merged);
+    }
+}
+
+fn apply(
+    finished: &mut BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
+    retired: &mut Vec<StoredFile>,
+    merged: &MergedRecord,
+) {
+    retired.extend(merged.inputs.iter().filter_map(|key| finished.remove(key)).map(|(f, _)| f));
+    for output in &merged.outputs {
+        let file = StoredFile::Segment(*output);
+        finished.insert(file.key(), (file, None));
+    }
 }
 
 struct Run<'a> {
     state: &'a State,
     directory: &'a Path,
+    /// What the segments in the directory say that they are.
+    segments: &'a BTreeMap<Place, SegmentRecord>,
     progress: FileProgress,
-    finished: Vec<(FileRecord, Option<Footer>)>,
+    finished: BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
+    retired: Vec<StoredFile>,
+    /// Where the streams of the last group with batches stand.
+    ends: Vec<StreamEnd>,
+    /// Groups were lost after the last whole one.
+    is_lost: bool,
+    /// Streams deleted in what is replayed.
+    deleted: BTreeSet<StreamId>,
+    /// Streams after this one were created in what is replayed.
+    highest_stream: u64,
+    /// Files that should be there and are not, unless a merge made them needless.
+    missing: BTreeMap<FileKey, StoredFile>,
     lsn: Lsn,
     /// The last group of the last file, verified, with its bytes.
     pending: Option<(ScannedGroup, Vec<u8>)>,
@@ -146,18 +204,22 @@ impl Run<'_> {
             let mut folded = self.state.folded();
             folded.lsn = checkpoint.lsn;
             folded.next_stream = checkpoint.next_stream;
+            folded.last_merge = checkpoint.last_merge;
+            folded.newest_time = checkpoint.wall_time;
             folded.producers = Producers::from_records(checkpoint.producers);
             folded.values = checkpoint.state.into_iter().collect();
             folded.damage.extend(checkpoint.damage);
         }
         for record in checkpoint.streams {
-            self.state.restore(Stream::restored(
-                record.stream,
-                record.start,
-                record.end,
-                record.last_time,
-                record.last_file,
-            ));
+            let mut folded = self.state.folded();
+            folded.newest_time = folded.newest_time.max(record.last_time);
+            drop(folded);
+            self.state.restore(Stream::restored(&record));
+        }
+        for (stream, policy) in checkpoint.policies {
+            if let Ok(stream) = self.state.stream(stream) {
+                stream.view().policy = policy;
+            }
         }
         for entry in checkpoint.active {
             if let Ok(stream) = self.state.stream(entry.stream) {
@@ -178,16 +240,42 @@ impl Run<'_> {
             let is_there = by_sequence.get(&record.sequence).is_some_and(|(slot, header)| {
                 slot.number == record.slot && header.salt == record.salt
             });
-            if is_there {
-                self.finished.push((record, None));
-            } else {
-                self.damage(format!(
-                    "journal file {} is missing from {}, or its header is damaged; what it holds \
-                     cannot be read",
-                    record.sequence,
-                    self.directory.display()
-                ));
+            self.restore_file(StoredFile::Journal(record), is_there);
+        }
+        for record in checkpoint.segments {
+            let file = StoredFile::Segment(record);
+            self.restore_file(file, self.segments.get(&file.place()) == Some(&record));
+        }
+    }
+
+    fn restore_file(&mut self, file: StoredFile, is_there: bool) {
+        if is_there {
+            self.finished.insert(file.key(), (file, None));
+        } else {
+            self.missing.insert(file.key(), file);
+        }
+    }
+
+    fn merged(&mut self, merged: &MergedRecord) {
+        for key in &merged.inputs {
+            self.missing.remove(key);
+        }
+        apply(&mut self.finished, &mut self.retired, merged);
+        for output in &merged.outputs {
+            let file = StoredFile::Segment(*output);
+            if self.segments.get(&file.place()) != Some(output) {
+                self.finished.remove(&file.key());
+                self.missing.insert(file.key(), file);
             }
+        }
+    }
+
+    fn report_missing(&self) {
+        for (key, file) in &self.missing {
+            self.damage(format!(
+                "{key} ({}) is missing, or its header is damaged; what it holds cannot be read",
+                file.place().path(self.directory).display()
+            ));
         }
     }
 
@@ -223,7 +311,7 @@ impl Run<'_> {
             self.lsn = self.lsn.max(Lsn(header.base_lsn.0.saturating_sub(1)));
         }
         let mut at = position;
-        let mut seal = None;
+        let (mut seal, mut is_damaged) = (None, false);
         while at < limit {
             let expected = self.newest_lsn().next();
             let checked = scanner.group(at, limit).map_err(failed)?;
@@ -232,6 +320,7 @@ impl Run<'_> {
                 other => {
                     let why = other.err().map_or("it is out of order", |why| why.0);
                     let newer = scanner.find_newer(at, limit, self.newest_lsn()).map_err(failed)?;
+                    is_damaged |= newer.is_some() || closed.is_some();
                     match newer {
                         // The group here was acknowledged before the newer one was written.
                         Some(newer) => {
@@ -247,13 +336,17 @@ impl Run<'_> {
                 }
             };
             self.fold_pending(&mut scanner, sequence)?;
+            self.is_lost |= is_damaged && group.header.lsn != expected;
             let end = group.position + u64::from(group.header.length);
             if group.header.is_seal {
                 seal = Some(group.position);
                 at = group.position;
                 self.lsn = group.header.lsn;
-                self.check_seal(&group, sequence);
+                self.check_seal(&group, sequence, is_damaged);
                 break;
+            }
+            if std::mem::take(&mut self.is_lost) {
+                self.lose(group.ends.iter().copied());
             }
             self.pending = Some((group, Vec::new()));
             at = end;
@@ -262,7 +355,12 @@ impl Run<'_> {
             Some(end) => {
                 self.fold_pending(&mut scanner, sequence)?;
                 let sealed = scanner.group(end, slot.size).map_err(failed)?;
-                seal = sealed.is_ok_and(|group| group.header.is_seal).then_some(end);
+                let sealed = sealed.ok().filter(|group| group.header.is_seal);
+                self.is_lost |= is_damaged;
+                if let Some(group) = &sealed {
+                    self.lose_footer(group, is_damaged);
+                    seal = Some(end);
+                }
                 at = end;
             }
             None => at = self.verify_last(&mut scanner, at, &path)?,
@@ -270,20 +368,18 @@ impl Run<'_> {
         let last_lsn = self.lsn;
         let footer = self.progress.footer_so_far(None);
         self.progress.finish(sequence);
-        self.finished.push((
-            FileRecord {
-                sequence,
-                slot: slot.number,
-                salt: header.salt,
-                size: slot.size,
-                base_lsn: header.base_lsn,
-                last_lsn,
-                end: at,
-                seal,
-                previous: header.previous,
-            },
-            Some(footer),
-        ));
+        let file = StoredFile::Journal(FileRecord {
+            sequence,
+            slot: slot.number,
+            salt: header.salt,
+            size: slot.size,
+            base_lsn: header.base_lsn,
+            last_lsn,
+            end: at,
+            seal,
+            previous: header.previous,
+        });
+        self.finished.insert(file.key(), (file, Some(footer)));
         Ok(at)
     }
 
@@ -291,7 +387,8 @@ impl Run<'_> {
         self.pending.as_ref().map_or(self.lsn, |(group, _)| group.header.lsn)
     }
 
-    fn check_seal(&self, group: &ScannedGroup, sequence: FileSequence) {
+    fn check_seal(&mut self, group: &ScannedGroup, sequence: FileSequence, is_damaged: bool) {
+        self.lose_footer(group, is_damaged);
         // The next file's header was synced before this seal was written, and it is not there.
         if let Ok(Footer { next: Some(next), .. }) = Footer::decode(&group.table) {
             self.damage(format!(
@@ -299,6 +396,49 @@ impl Run<'_> {
                  appended to it is lost",
                 self.directory.display()
             ));
+        }
+    }
+
+    /// Groups of the file were lost: its seal says how far its streams went.
+    fn lose_footer(&mut self, seal: &ScannedGroup, is_damaged: bool) {
+        if let Ok(footer) = Footer::decode(&seal.table)
+            && is_damaged
+        {
+            let entries = footer.streams.iter();
+            self.lose(entries.map(|entry| StreamEnd { stream: entry.stream, end: entry.end }));
+            self.is_lost = false;
+        }
+    }
+
+    /// Nobody gets the offsets again that lost groups gave out.
+    fn lose(&mut self, ends: impl Iterator<Item = StreamEnd>) {
+        for StreamEnd { stream, end } in ends {
+            let is_new = stream.0 > self.highest_stream && !self.deleted.contains(&stream);
+            match self.state.stream(stream) {
+                Ok(stream) => stream.view().lose_up_to(end),
+                // The group that created it is among the lost ones.
+                Err(_) if is_new => {
+                    let lost = Stream::new(stream);
+                    lost.view().lose_up_to(end);
+                    self.state.restore(lost);
+                    let mut folded = self.state.folded();
+                    folded.next_stream = folded.next_stream.max(stream.0);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A group is folded: where its streams stand, or, if it holds no batch, those before it.
+    fn note_ends(&mut self, frames: &[Frame], before: &[StreamEnd]) {
+        let batches = frames.iter().filter(|frame| frame.kind == FrameKind::Batch);
+        let ends: BTreeMap<StreamId, Offset> =
+            batches.map(|frame| (frame.stream, frame.end())).collect();
+        if !ends.is_empty() {
+            let ends = ends.into_iter();
+            self.ends = ends.map(|(stream, end)| StreamEnd { stream, end }).collect();
+        } else if !before.is_empty() {
+            self.ends = before.to_vec();
         }
     }
 
@@ -330,8 +470,12 @@ impl Run<'_> {
             }
             Ok(Bytes::copy_from_slice(payload))
         });
-        outcome?;
+        let changes = outcome?;
+        folded.newest_time = folded.newest_time.max(group.header.wall_time);
         drop(folded);
+        changes.merged.iter().for_each(|merged| self.merged(merged));
+        self.deleted.extend(&changes.deleted);
+        self.note_ends(&group.frames, &group.ends);
         self.lsn = group.header.lsn;
         Ok(())
     }
