@@ -24,6 +24,7 @@ mod producers;
 mod read;
 mod recovery;
 mod retention;
+mod salvage;
 mod state;
 mod storage;
 mod stream;
@@ -43,6 +44,7 @@ pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordK
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
+pub use salvage::{Salvage, SalvagedStream, recover};
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,
