@@ -62,7 +62,7 @@ pub(crate) struct Retiring {
 
 impl Retiring {
     fn is_held(&self) -> bool {
-        self.readable.as_ref().is_some_and(|file| Arc::strong_count(file) > 1)
+        self.readable.as_ref().is_some_and(ReadableFile::is_held)
     }
 }
 
@@ -239,6 +239,7 @@ impl Keeper {
                 None
             }
             Err(error) => {
+                engine.backups.give_way(&engine.files);
                 if engine.lacks_space() {
                     tracing::debug!(%error, "there is no space for the reserve yet");
                 } else {

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failing run names its seed")]
 
 mod appending;
+mod backing_up;
 mod bounds;
 mod compacting;
 mod fixtures;
