@@ -4,8 +4,9 @@
 //! are refused before a byte of them is looked at, so nothing is ever written outside of the
 //! directory that is restored into.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use meshlog_broker::backup::{BackupFile, BackupManifest, MANIFEST_NAME, StoredBackupFile};
@@ -40,7 +41,10 @@ impl ArchiveWriter {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
         let unfinished = PathBuf::from(unfinished);
-        let file = File::create(&unfinished).map_err(|error| unwritable(path, &error))?;
+        // It holds everything that is in the data directory, and is for the same eyes.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&unfinished).map_err(|error| unwritable(path, &error))?;
         let mut packed = Encoder::new(BufWriter::with_capacity(1 << 20, file), LEVEL)
             .map_err(|error| unwritable(path, &error))?;
         packed.include_checksum(true).map_err(|error| unwritable(path, &error))?;
@@ -77,8 +81,8 @@ impl ArchiveWriter {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let left = self.left.checked_sub(bytes.len() as u64);
-        self.left = left.ok_or_else(|| protocol("a file is longer than it was said to be"))?;
+        assert!(bytes.len() as u64 <= self.left, "who writes knows how long the member is");
+        self.left -= bytes.len() as u64;
         self.hash.update(bytes);
         self.put(bytes)
     }

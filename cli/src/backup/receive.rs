@@ -68,7 +68,8 @@ fn write(
     bar: &ProgressBar,
 ) -> Result<Received> {
     let mut received = None;
-    let mut current: Option<BackupFile> = None;
+    // The file that is being sent, and how much of it is still to come.
+    let mut current: Option<(BackupFile, u64)> = None;
     while let Some(part) = parts.blocking_recv() {
         let known = received.as_mut();
         match (part, known, current.take()) {
@@ -93,7 +94,8 @@ fn write(
                     known.sent_files += 1;
                     known.sent_bytes += file.bytes;
                     target.begin(&file)?;
-                    current = Some(file);
+                    let left = file.bytes;
+                    current = Some((file, left));
                 } else {
                     let held = target.held(&file);
                     known.manifest.files.push(
@@ -101,12 +103,15 @@ fn write(
                     );
                 }
             }
-            (Part::Chunk(bytes), Some(_), Some(file)) => {
+            (Part::Chunk(bytes), Some(_), Some((file, left))) => {
+                let left = left.checked_sub(bytes.len() as u64);
+                let left =
+                    left.ok_or_else(|| protocol("a file is longer than it was said to be"))?;
                 target.write(&bytes)?;
                 bar.inc(bytes.len() as u64);
-                current = Some(file);
+                current = Some((file, left));
             }
-            (Part::FileEnd(end), Some(known), Some(file)) => {
+            (Part::FileEnd(end), Some(known), Some((file, _))) => {
                 let (bytes, sha256) = target.end()?;
                 if bytes != file.bytes || end.sha256[..] != sha256 {
                     return Err(Failure::new(

@@ -77,7 +77,9 @@ impl BackupView {
             words::counted(self.files, "file"),
             HumanBytes(self.bytes)
         ))?;
-        if let (Some(files), Some(bytes)) = (self.sent_files, self.sent_bytes) {
+        if let (Some(files), Some(bytes)) = (self.sent_files, self.sent_bytes)
+            && files < self.files
+        {
             let (files, bytes) = (HumanCount(files), HumanBytes(bytes));
             out.line(format_args!("fetched {files} of them, {bytes}; the others were there"))?;
         }

@@ -156,7 +156,9 @@ fn the_page_about_concepts_can_be_pasted() {
 
 #[test]
 fn the_pages_of_the_guide_can_be_pasted() {
-    for page in ["publish-a-product", "find-a-product", "change-a-schema", "move-and-end"] {
+    for page in
+        ["publish-a-product", "find-a-product", "change-a-schema", "move-and-end", "back-up"]
+    {
         follow_page(&format!("docs/guide/{page}.md"));
     }
 }
@@ -191,6 +193,7 @@ fn links_in_the_documents_lead_somewhere() {
         "README.md",
         "docs/concepts.md",
         "docs/guide/README.md",
+        "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",
         "docs/guide/keep-a-position.md",

@@ -345,8 +345,10 @@ pub(super) fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn Send + S
     })
 }
 
+/// A file or a manifest that was being written.
 fn is_unfinished(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == UNFINISHED)
+    let stem = name.strip_suffix(UNFINISHED).and_then(|name| name.strip_suffix('.'));
+    stem.is_some_and(|stem| is_id(stem) || MANIFEST_NAME.strip_suffix(".backup") == Some(stem))
 }
 
 fn read_manifest(disk: &dyn Disk, directory: &Path) -> Result<BackupManifest> {

@@ -242,6 +242,10 @@ fn damaged(why: &str) -> Error {
 mod tests {
     use super::*;
 
+    fn checkpoint_id() -> String {
+        format!("checkpoint-0000000000000007-{}", "a5".repeat(32))
+    }
+
     fn manifest() -> BackupManifest {
         let file = |name: &str, id: &str| StoredBackupFile {
             file: BackupFile { name: name.into(), id: id.into(), bytes: 8192, size: 65536 },
@@ -253,8 +257,8 @@ mod tests {
             taken_at: Timestamp(1_795_204_800_000_000_000),
             damage: vec!["journal-000001 is\n damaged".into()],
             files: vec![
-                file("checkpoint-0000000000000001", "checkpoint-1"),
-                file("journal-000002", "journal-3"),
+                file("checkpoint-0000000000000001", &checkpoint_id()),
+                file("journal-000002", "journal-0000000000000003-00112233445566778899aabbccddeeff"),
             ],
         }
     }
@@ -291,12 +295,14 @@ mod tests {
         let body = &text[..text.rfind("end ").unwrap()];
         let good = BackupManifest::decode(&signed(body));
         assert!(good.is_ok());
+        let once = checkpoint_id();
         for (what, with) in [
             ("file journal-000002", "file ../journal-000002"),
             ("file journal-000002", "file /etc/passwd"),
             ("file journal-000002", "file meshlog.lock"),
-            ("journal-3", "../../journal-3"),
-            ("journal-3", "checkpoint-1"),
+            ("journal-0000000000000003", "../../journal-0000000000000003"),
+            ("journal-0000000000000003", "notes-0000000000000003"),
+            ("journal-0000000000000003-00112233445566778899aabbccddeeff", &once),
             ("journal-000002", "checkpoint-0000000000000001"),
             ("8192 65536", "8192 8191"),
             ("8192 65536", "8192 65536 1"),

@@ -6,9 +6,6 @@ use crate::checkpoint::{checkpoint_name, checkpoint_number};
 use crate::files::Place;
 use crate::journal::slot_number;
 
-/// Longest id of a file.
-const ID_BYTES_MAX: usize = 100;
-
 /// True for the name that a data file of a backup has in a data directory: a journal file, a
 /// segment or a checkpoint. So no name leads out of the directory or to a file of another kind.
 pub(super) fn is_data_file(name: &str) -> bool {
@@ -22,12 +19,24 @@ pub(super) fn is_data_file(name: &str) -> bool {
     written.as_deref() == Some(name)
 }
 
-/// True for an id as the engine makes them: it can be the name of a file.
+/// True for an id as the engine makes them. It can be the name of a file, and no file that somebody
+/// else made has such a name by chance.
 pub(super) fn is_id(id: &str) -> bool {
-    let is_ours = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    id.len() <= ID_BYTES_MAX
-        && id.bytes().all(is_ours)
-        && id.starts_with(|first: char| first.is_ascii_lowercase())
+    let is_number = |text: &str, digits: std::ops::RangeInclusive<usize>| {
+        digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let is_salt = |text: &str| unhex::<16>(text).is_some();
+    match id.split('-').collect::<Vec<_>>()[..] {
+        ["journal", number, salt] => is_number(number, 16..=20) && is_salt(salt),
+        ["journal", number, salt, "to", bytes] => {
+            is_number(number, 16..=20) && is_salt(salt) && is_number(bytes, 1..=20)
+        }
+        ["segment", number, part, salt] => {
+            is_number(number, 16..=20) && is_number(part, 1..=10) && is_salt(salt)
+        }
+        ["checkpoint", number, sum] => is_number(number, 16..=20) && unhex::<32>(sum).is_some(),
+        _ => false,
+    }
 }
 
 /// Bytes as hexadecimal digits.
@@ -89,12 +98,39 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_always_a_plain_file_name() {
-        assert!(is_id("journal-0000000000000007-00ff-8192"));
-        for id in ["", "a/b", "..", ".a", "A", "7-a", "-a", "a.b", "a b", "a\n"] {
-            assert!(!is_id(id), "{id:?}");
+    fn only_ids_as_the_engine_makes_them_are_ids() {
+        let (salt, sum) = ("0f".repeat(16), "a5".repeat(32));
+        let of = |pattern: &str| pattern.replace("SALT", &salt).replace("SUM", &sum);
+        for id in [
+            "journal-0000000000000007-SALT",
+            "journal-0000000000000007-SALT-to-8192",
+            "segment-0000000000000007-0-SALT",
+            "checkpoint-0000000000000007-SUM",
+        ] {
+            assert!(is_id(&of(id)), "{id}");
         }
-        assert!(!is_id(&"a".repeat(ID_BYTES_MAX + 1)));
+        for id in [
+            "",
+            "notes",
+            "src",
+            "..",
+            "a/b",
+            "journal-000001",
+            "journal-7-SALT",
+            "journal-+000000000000007-SALT",
+            "journal-0000000000000007-SALT-to-",
+            "journal-0000000000000007-SALT-to-../x",
+            "journal-0000000000000007-SALT-",
+            "journal-0000000000000007-SALT\n",
+            "Journal-0000000000000007-SALT",
+            "segment-0000000000000007-SALT",
+            "segment-0000000000000007-../0-SALT",
+            "checkpoint-0000000000000007-SALT",
+            "checkpoint-0000000000000001",
+            "meshlog.lock",
+        ] {
+            assert!(!is_id(&of(id)), "{id}");
+        }
     }
 
     #[test]

@@ -57,7 +57,8 @@ impl Restore {
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let is_interrupted = has(UNFINISHED_RESTORE) && !has(FORMAT_FILE);
         let is_ours = |name: &&String| {
-            is_interrupted && (is_data_file(name) || name.ends_with(".unfinished"))
+            let is_small = [UNFINISHED_RESTORE, "meshlog.unfinished"].contains(&name.as_str());
+            is_interrupted && (is_data_file(name) || is_small)
         };
         if let Some(name) = names.iter().find(|name| !is_ours(name)) {
             return Err(Error::new(

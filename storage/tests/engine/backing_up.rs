@@ -620,6 +620,13 @@ fn a_folder_with_anything_else_in_it_is_not_backed_up_into() {
     let error = folder(&disk).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Format);
     assert!(error.to_string().contains("Holiday.jpg"), "{error}");
+    for name in ["notes", "src", "journal-000001", "checkpoint-1", "draft.unfinished"] {
+        let disk = SimulatedDisk::new(64 << 20);
+        disk.open(&Path::new("backup").join(name), OpenMode::CreateNew).unwrap();
+        let image = disk.image();
+        assert_eq!(*folder(&disk).unwrap_err().kind(), ErrorKind::Format, "{name}");
+        assert_eq!(disk.image(), image, "{name}");
+    }
     let machine = Machine::new(19);
     let storage = machine.open().unwrap();
     assert!(BackupFolder::open(Path::new("data"), Arc::new(machine.disk.clone())).is_err());
