@@ -39,6 +39,8 @@ use crate::time::proto_time;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Backups under way.
 const AT_ONCE: usize = 2;
+/// Sentences about damage in the last message, which must not get too large for a client.
+const DAMAGE_MAX: usize = 1_000;
 /// Files that a caller may say it has.
 const HAVE_MAX: usize = 50_000;
 
@@ -224,7 +226,15 @@ impl Backup {
     /// Begins a file, or ends the backup after the last one.
     async fn file(&mut self, index: usize) -> Result<Part> {
         let Some(file) = self.point.files().get(index).cloned() else {
-            return Ok(Part::End(v1::BackupEnd { damage: std::mem::take(&mut self.damage) }));
+            let mut damage = std::mem::take(&mut self.damage);
+            if damage.len() > DAMAGE_MAX {
+                let more = damage.len() - DAMAGE_MAX;
+                damage.truncate(DAMAGE_MAX);
+                damage.push(format!(
+                    "and {more} more; `meshlog verify` of a restored copy lists all"
+                ));
+            }
+            return Ok(Part::End(v1::BackupEnd { damage }));
         };
         let sent = !self.have.contains(&file.id);
         if sent {

@@ -41,17 +41,15 @@ impl BackupPoint {
     /// The point after the last group that is durable now.
     pub(crate) fn take(engine: &Arc<Engine>) -> Result<Self> {
         let mut committer = engine.committer.lock();
-        let has_failed = match &engine.reservation.lock().refusal {
-            Some(Refusal::All(error)) if *error.kind() == ErrorKind::Closed => {
-                return Err(error.clone());
-            }
-            Some(Refusal::All(_)) => true,
-            Some(Refusal::Data(_)) | None => false,
-        };
+        if let Some(Refusal::All(error)) = &engine.reservation.lock().refusal
+            && *error.kind() == ErrorKind::Closed
+        {
+            return Err(error.clone());
+        }
         // A sealed file is fetched once by backups to come. Little is not worth a file of its own,
-        // and what cannot be sealed is taken as it is.
+        // and what cannot be sealed, because the journal failed, is taken as it is.
         let is_worthwhile = committer.file.position >= committer.file.slot.size / 4;
-        if is_worthwhile && !has_failed && !engine.lacks_space() {
+        if is_worthwhile && !engine.lacks_space() {
             committer.roll_early(engine);
         }
         // Pinned before the checkpoint is made: retention may take files out of the table

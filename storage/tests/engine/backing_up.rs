@@ -499,8 +499,10 @@ fn a_crash_while_restoring_leaves_everything_or_no_data_directory() {
                 let report = restore(&disk, &machine).unwrap();
                 assert!(report.is_clean());
             }
+            crate::verifying::assert_undamaged(&machine);
             let copy = machine.open().unwrap();
             assert_eq!(contents(&copy), expected, "call {call}, {plan:?}");
+            assert_eq!(copy.health().damage, [String::new(); 0], "call {call}, {plan:?}");
             assert!(
                 !machine
                     .disk

@@ -19,7 +19,7 @@ use meshlog_proto::v1::subscription_service_client::SubscriptionServiceClient;
 use meshlog_tests::{TestBroker, append, failure, positions, product, read};
 
 const WRITERS: u8 = 3;
-/// Backups, each restored and compared.
+/// Backups, each restored and compared; `MESHLOG_BACKUP_ROUNDS` for another number.
 const ROUNDS: u64 = 4;
 
 /// What one writer sent and what was answered.
@@ -208,7 +208,10 @@ async fn every_backup_under_load_has_every_acknowledged_record_and_none_of_later
     let sent = || ledgers.iter().map(|ledger| ledger.sent.load(Ordering::SeqCst)).collect();
     let client = broker.client().await;
     let folder = home.path().join("backup");
-    for round in 0..ROUNDS {
+    let rounds = std::env::var("MESHLOG_BACKUP_ROUNDS")
+        .map_or(ROUNDS, |rounds| rounds.parse().expect("MESHLOG_BACKUP_ROUNDS is a number"));
+    let (mut files, mut fetched, mut merged) = (0, 0, 0);
+    for round in 0..rounds {
         come_and_go(&broker, round).await;
         let team = v1::Team {
             name: format!("team-{round}"),
@@ -232,6 +235,10 @@ async fn every_backup_under_load_has_every_acknowledged_record_and_none_of_later
         let taken = back_up(&client, &folder, sent).await;
         assert_eq!(taken.manifest.damage, [String::new(); 0]);
         assert!(taken.fetched < taken.manifest.files.len() || round == 0, "{taken:?}");
+        files += taken.manifest.files.len();
+        fetched += taken.fetched;
+        let is_merged = |stored: &&StoredBackupFile| stored.file.name.starts_with("segment-");
+        merged += taken.manifest.files.iter().filter(is_merged).count();
 
         let data = home.path().join(format!("restored-{round}"));
         restore(&folder, &data);
@@ -261,6 +268,10 @@ async fn every_backup_under_load_has_every_acknowledged_record_and_none_of_later
     }
     let appended: usize = ledgers.iter().map(|l| l.acknowledged.lock().unwrap().len()).sum();
     assert!(appended > 100, "{appended}");
+    println!(
+        "{rounds} backups under load with {files} files, {fetched} of them fetched, {merged} merged \
+         ones; {appended} acknowledged appends, all there"
+    );
     broker.broker().close().await.unwrap();
 }
 
