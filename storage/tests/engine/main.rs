@@ -7,6 +7,7 @@ mod appending;
 mod backing_up;
 mod bounds;
 mod compacting;
+mod erasing;
 mod fixtures;
 mod merging;
 mod model;
