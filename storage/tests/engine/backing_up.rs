@@ -309,6 +309,24 @@ fn pins_that_are_let_go_and_a_closed_storage_end_the_backup() {
 }
 
 #[test]
+fn an_erasure_waits_until_a_backup_has_read_what_goes() {
+    let machine = Machine::new(20);
+    let (storage, streams) = half_dead(&machine);
+    let expected = contents(&storage);
+    let point = storage.backup().unwrap();
+    control(&storage, Control::DeleteStream(streams[0]));
+    let told = crate::erasing::ask(&storage, vec![streams[0]]);
+    pass(&machine, &storage, 600);
+    assert!(told.lock().is_none(), "the backup holds some of it");
+    let disk = SimulatedDisk::new(64 << 20);
+    fetch(&point, folder(&disk).unwrap(), &mut || {}).unwrap();
+    assert_eq!(contents(&restored(&disk).1), expected);
+    pass(&machine, &storage, 3000);
+    told.lock().take().expect("each file is let go when it was read").unwrap();
+    drop(point);
+}
+
+#[test]
 fn a_full_disk_takes_back_what_only_a_backup_needs() {
     let machine = Machine::new(9);
     let (storage, streams) = half_dead(&machine);
