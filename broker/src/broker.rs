@@ -18,6 +18,7 @@ use meshlog_storage::{BatchCodec, Components, FORMAT_VERSION, Observer, Storage}
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backup::Backups;
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
@@ -48,6 +49,7 @@ struct Inner {
     waiting: Waiting,
     ledger: Ledger,
     sampling: Sampling,
+    backups: Backups,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
@@ -110,6 +112,7 @@ impl Broker {
                 waiting: Waiting::default(),
                 ledger: Ledger::default(),
                 sampling: Sampling::default(),
+                backups: Backups::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -206,6 +209,10 @@ impl Broker {
 
     pub(crate) fn sampling(&self) -> &Sampling {
         &self.inner.sampling
+    }
+
+    pub(crate) fn backups(&self) -> &Backups {
+        &self.inner.backups
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::admission::Permit;
+use crate::backup::BackupPoint;
 use crate::checkpoint::io_error;
 use crate::engine::Engine;
 use crate::entry::{Appended, Entry};
@@ -278,7 +279,11 @@ impl Storage {
         Health {
             appends_refused,
             damage: engine.state.folded().damage.clone(),
-            notes: engine.retention.note().into_iter().chain(engine.merger.note()).collect(),
+            notes: [engine.retention.note(), engine.merger.note()]
+                .into_iter()
+                .flatten()
+                .chain(engine.backups.notes(&engine.files, engine.parts.clock.monotonic()))
+                .collect(),
         }
     }
 
@@ -321,6 +326,16 @@ impl Storage {
         if !engine.parts.disk.is_memory() {
             engine.keeper.checkpoint(engine);
         }
+    }
+
+    /// Takes a point in time to back up: everything acknowledged so far, and nothing reserved
+    /// later. May wait for a sync. Appends and reads go on; its files stay until they are read.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`].
+    pub fn backup(&self) -> Result<BackupPoint> {
+        BackupPoint::take(&self.shared.engine)
     }
 
     /// Writes what was accepted, seals the journal, stops the threads and unlocks the directory.

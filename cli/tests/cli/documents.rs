@@ -163,6 +163,7 @@ fn the_pages_of_the_guide_can_be_pasted() {
         "move-and-end",
         "when-the-disk-is-full",
         "recover",
+        "back-up",
     ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
@@ -198,6 +199,7 @@ fn links_in_the_documents_lead_somewhere() {
         "README.md",
         "docs/concepts.md",
         "docs/guide/README.md",
+        "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",
         "docs/guide/keep-a-position.md",
