@@ -211,6 +211,9 @@ fn kind(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Format => "format",
         FileKind::Journal => "journal",
+        FileKind::Segment => "segment",
+        FileKind::OldSegment => "old segment",
+        FileKind::SetAside => "set aside",
         FileKind::FreeSlot => "free slot",
         FileKind::Checkpoint => "checkpoint",
         FileKind::Footer => "footer",

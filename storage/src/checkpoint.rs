@@ -9,13 +9,17 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::StoredFile;
 use crate::format::{Checkpoint, Footer, QuarantineRecord, StreamRecord};
-use crate::position::FileSequence;
+use crate::position::{FileSequence, Lsn};
+use crate::retention::Policy;
 
 const KEPT: usize = 2;
 /// Holds space for the checkpoints that a full disk must still take: without them no file whose
 /// streams are deleted could be given back.
 pub(crate) const RESERVE: &str = "reserve";
+/// Holds space for the outputs of a merge that makes room.
+pub(crate) const MERGE_RESERVE: &str = "reserve-merge";
 const RESERVE_BYTES_MIN: u64 = 128 << 10;
 
 /// The numbers of the checkpoints on disk, oldest first.
@@ -55,9 +59,10 @@ pub(crate) fn sidecar_sequence(name: &str) -> Option<FileSequence> {
     name.strip_prefix("footer-").filter(|digits| digits.len() == 16)?.parse().ok().map(FileSequence)
 }
 
-/// Writes the state as it is now.
-pub(crate) fn write(engine: &Engine, kept: &mut Kept) -> Result<()> {
-    let bytes = snapshot(engine).encode();
+/// Writes the state as it is now; answers the LSN it is after.
+pub(crate) fn write(engine: &Engine, kept: &mut Kept) -> Result<Lsn> {
+    let snapshot = snapshot(engine);
+    let bytes = snapshot.encode();
     let number = kept.numbers.last().map_or(1, |last| last + 1);
     let directory = &engine.options.directory;
     let path = directory.join(checkpoint_name(number));
@@ -74,7 +79,7 @@ pub(crate) fn write(engine: &Engine, kept: &mut Kept) -> Result<()> {
         let oldest = directory.join(checkpoint_name(kept.numbers.remove(0)));
         engine.parts.disk.remove(&oldest).map_err(|error| io_error("remove", &oldest, error))?;
     }
-    Ok(())
+    Ok(snapshot.lsn)
 }
 
 fn snapshot(engine: &Engine) -> Checkpoint {
@@ -88,10 +93,16 @@ fn snapshot(engine: &Engine) -> Checkpoint {
         next_stream: folded.next_stream,
         producers: folded.producers.records(),
         state: folded.values.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        files: engine.files.records(),
+        last_merge: folded.last_merge,
         damage: folded.damage.clone(),
         ..Checkpoint::default()
     };
+    for (file, _) in engine.files.all() {
+        match file {
+            StoredFile::Journal(record) => checkpoint.files.push(record),
+            StoredFile::Segment(record) => checkpoint.segments.push(record),
+        }
+    }
     let mut streams = engine.state.streams();
     streams.sort_by_key(|stream| stream.id);
     for stream in streams {
@@ -102,7 +113,12 @@ fn snapshot(engine: &Engine) -> Checkpoint {
             end: view.end(),
             last_time: view.last_time,
             last_file: view.last_file,
+            bytes: view.bytes,
+            compacted_to: view.compacted_to,
         });
+        if view.policy != Policy::default() {
+            checkpoint.policies.push((stream.id, view.policy));
+        }
         checkpoint.active.extend(view.footer_so_far(stream.id));
         checkpoint.quarantine.extend(view.quarantine.iter().map(|(first, end)| QuarantineRecord {
             stream: stream.id,
@@ -113,34 +129,53 @@ fn snapshot(engine: &Engine) -> Checkpoint {
     checkpoint
 }
 
-/// The newest checkpoint that is whole, what is on disk, and what was wrong with the others.
-pub(crate) fn find(
-    disk: &dyn Disk,
-    directory: &Path,
-    names: &[String],
-) -> Result<(Option<Checkpoint>, Kept, Vec<String>)> {
+/// The checkpoints of a directory.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    /// The newest one that is whole.
+    pub(crate) newest: Option<Checkpoint>,
+    /// Files that older ones name, if they are whole: they may be needed if the newest one rots.
+    pub(crate) older_files: Vec<StoredFile>,
+    /// The journal file from which an older one would be replayed.
+    pub(crate) older_sequence: Option<FileSequence>,
+    /// The last merge begun before an older one.
+    pub(crate) older_merge: Option<u64>,
+    pub(crate) kept: Kept,
+    /// What was wrong with those newer than the newest whole one, one sentence each.
+    pub(crate) damage: Vec<String>,
+}
+
+/// Reads the checkpoints of a directory.
+pub(crate) fn find(disk: &dyn Disk, directory: &Path, names: &[String]) -> Result<Checkpoints> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| checkpoint_number(name)).collect();
     numbers.sort_unstable();
-    let mut damage = Vec::new();
-    let (mut newest, mut bytes) = (None, 0);
+    let mut found = Checkpoints::default();
     for number in numbers.iter().rev() {
         let path = directory.join(checkpoint_name(*number));
         let file =
             disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
         let content = read_all(file.as_ref()).map_err(|error| io_error("read", &path, error))?;
-        match Checkpoint::decode(&content) {
-            Ok(checkpoint) => {
-                bytes = content.len() as u64;
-                newest = Some(checkpoint);
-                break;
+        match (Checkpoint::decode(&content), &found.newest) {
+            (Ok(checkpoint), None) => {
+                found.kept.bytes = content.len() as u64;
+                found.newest = Some(checkpoint);
             }
-            Err(why) => damage.push(format!(
+            (Ok(checkpoint), Some(_)) => {
+                found.older_sequence = Some(checkpoint.sequence);
+                found.older_merge = Some(checkpoint.last_merge);
+                found.older_files.extend(checkpoint.files.into_iter().map(StoredFile::Journal));
+                let segments = checkpoint.segments.into_iter();
+                found.older_files.extend(segments.map(StoredFile::Segment));
+            }
+            (Err(why), None) => found.damage.push(format!(
                 "the checkpoint {} is damaged ({why}); an older one was used",
                 path.display()
             )),
+            (Err(_), Some(_)) => {}
         }
     }
-    Ok((newest, Kept { numbers, bytes }, damage))
+    found.kept.numbers = numbers;
+    Ok(found)
 }
 
 /// Keeps the footer of a file that has no seal. A cache: a lost one is made again.
@@ -201,8 +236,13 @@ pub(crate) fn write_whole(
 }
 
 /// Makes sure that the reserve is there and this large.
-pub(crate) fn keep_reserve(disk: &dyn Disk, directory: &Path, bytes: u64) -> std::io::Result<()> {
-    let path = directory.join(RESERVE);
+pub(crate) fn keep_reserve(
+    disk: &dyn Disk,
+    directory: &Path,
+    name: &str,
+    bytes: u64,
+) -> std::io::Result<()> {
+    let path = directory.join(name);
     match disk.open(&path, OpenMode::Existing) {
         Ok(file) if file.size()? >= bytes => return Ok(()),
         Ok(file) => return file.allocate(bytes),

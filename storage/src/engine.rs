@@ -10,13 +10,16 @@ use crate::admission::Admission;
 use crate::entry::{Appended, Entry};
 use crate::error::{Error, Result};
 use crate::files::Files;
+use crate::format::ControlRecord;
 use crate::journal::{
     Committer, Done, Refusal, Reservation, Reserved, Slot, Slots, refuse, synced,
 };
 use crate::keeper::Keeper;
+use crate::merge::Merger;
 use crate::options::{Components, Options};
-use crate::position::Lsn;
+use crate::position::{Lsn, StreamId};
 use crate::read::{ChunkCache, Footers, ReadQueue};
+use crate::retention::Retention;
 use crate::state::State;
 
 /// Everything behind the handle.
@@ -33,6 +36,8 @@ pub(crate) struct Engine {
     pub(crate) chunks: ChunkCache,
     pub(crate) slots: Mutex<Slots>,
     pub(crate) keeper: Keeper,
+    pub(crate) retention: Retention,
+    pub(crate) merger: Merger,
     pub(crate) reads: ReadQueue,
     pub(crate) counters: Counters,
     /// The newest group that readers may see.
@@ -48,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) groups: AtomicU64,
     pub(crate) entries: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) merged_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -56,6 +63,17 @@ impl Counters {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.entries.fetch_add(entries as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// One merge is durable.
+    pub(crate) fn merged(&self, bytes: u64) {
+        self.merges.fetch_add(1, Ordering::Relaxed);
+        self.merged_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes written to journal files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -74,6 +92,8 @@ impl Engine {
     pub(crate) fn new(options: Options, parts: Components, recovered: Recovered) -> Self {
         let durable = recovered.committer.lsn.0;
         let proven = recovered.committer.is_proven;
+        let newest = recovered.state.folded().newest_time;
+        let clock = Arc::clone(&parts.clock);
         Self {
             admission: Admission::new(options.in_flight_bytes),
             reservation: Mutex::new(recovered.reservation),
@@ -85,6 +105,8 @@ impl Engine {
             chunks: ChunkCache::new(options.chunk_cache_bytes),
             slots: Mutex::new(recovered.slots),
             keeper: recovered.keeper,
+            retention: Retention::new(clock.now(), clock.monotonic(), newest),
+            merger: Merger::default(),
             reads: ReadQueue::default(),
             counters: Counters::default(),
             durable: AtomicU64::new(durable),
@@ -124,6 +146,17 @@ impl Engine {
             })
         };
         let reserved = self.reservation.lock().reserve(entry, done, now, &mut settled);
+        self.fill(reserved);
+    }
+
+    /// Appends records of the engine's own. Those of streams that are gone are left out.
+    pub(crate) fn append_records(&self, records: Vec<(StreamId, ControlRecord)>, done: Done) {
+        let now = self.parts.clock.now();
+        let reserved = self.reservation.lock().reserve_records(records, done, now);
+        self.fill(reserved);
+    }
+
+    fn fill(&self, reserved: Reserved) {
         match reserved {
             Reserved::Room { room, payloads, wake } => {
                 room.fill(&payloads);
@@ -201,6 +234,16 @@ impl Engine {
         }
     }
 
+    /// True if the journal takes nothing any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.reservation.lock().refusal, Some(Refusal::All(_)))
+    }
+
+    /// True if nothing is on its way to the journal, and the last group was a while ago.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_proven() && !self.reservation.lock().has_work()
+    }
+
     /// True while appends wait for space.
     pub(crate) fn lacks_space(&self) -> bool {
         matches!(self.reservation.lock().refusal, Some(Refusal::Data(_)))
@@ -240,6 +283,7 @@ impl Engine {
         }
         self.work.notify_all();
         self.keeper.stop();
+        self.merger.stop();
         self.reads.stop();
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::admission::Permit;
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
+use crate::retention::Policy;
 
 /// One atomic append.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub enum Control {
     DeleteStream(StreamId),
     /// Records before this offset are gone.
     TrimStream(StreamId, Offset),
+    /// From here on records of the stream stay this long. Replaces the policy it had.
+    SetPolicy(StreamId, Policy),
     /// Newest value per key; absent: the key is gone. See [`crate::Storage::state`].
     SetState {
         /// The key.

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::position::{FileSequence, Offset, StreamId};
+use crate::position::{FileKey, Offset, StreamId};
 
 /// Whether a failed append may nevertheless be in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +103,10 @@ impl Error {
         Self::new(ErrorKind::UnknownStream(stream), message)
     }
 
-    /// A journal file that should be there is not.
-    pub(crate) fn missing_file(sequence: FileSequence) -> Self {
+    /// A file that should be there is not.
+    pub(crate) fn missing_file(key: FileKey) -> Self {
         let kind = ErrorKind::Corrupt { next_readable: Offset(0) };
-        Self::new(kind, format!("journal file {sequence} is missing"))
+        Self::new(kind, format!("{key} is missing"))
     }
 
     /// The same error with the operating system's own words kept as its source.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::checkpoint::{self, Kept};
+use crate::checkpoint::{self, Kept, MERGE_RESERVE, RESERVE};
 use crate::disk::OpenMode;
 use crate::engine::Engine;
-use crate::format::FileRecord;
-use crate::journal::{Slot, Slots, slot_path};
-use crate::position::Offset;
+use crate::files::{Place, ReadableFile, StoredFile};
+use crate::journal::{Slot, Slots};
+use crate::position::{Lsn, Offset, StreamId};
+use crate::retention::{Holder, Waiting};
 
 const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
 const CHECKPOINT_BYTES: u64 = 1 << 30;
@@ -35,6 +36,7 @@ pub(crate) struct Keeper {
 #[derive(Default)]
 struct Inner {
     stopping: bool,
+    woken: bool,
     prepared: Option<Slot>,
     wants_file: bool,
     next_bytes: u64,
@@ -48,15 +50,25 @@ struct Inner {
     space_retry: Option<Duration>,
 }
 
-/// A file nobody needs, until no kept checkpoint names it.
-struct Retiring {
-    file: FileRecord,
-    checkpoints: u32,
+/// A file nobody needs, until no kept checkpoint names it and no reader holds it.
+pub(crate) struct Retiring {
+    pub(crate) file: StoredFile,
+    pub(crate) readable: Option<Arc<ReadableFile>>,
+    /// The state after this group does not name it.
+    pub(crate) gone: Lsn,
+    /// Checkpoints written since.
+    pub(crate) checkpoints: u32,
+}
+
+impl Retiring {
+    fn is_held(&self) -> bool {
+        self.readable.as_ref().is_some_and(|file| Arc::strong_count(file) > 1)
+    }
 }
 
 impl Keeper {
-    pub(crate) fn new(next_bytes: u64, kept: Kept) -> Self {
-        let inner = Inner { next_bytes, kept, ..Inner::default() };
+    pub(crate) fn new(next_bytes: u64, kept: Kept, retiring: Vec<Retiring>) -> Self {
+        let inner = Inner { next_bytes, kept, retiring, ..Inner::default() };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
@@ -73,6 +85,12 @@ impl Keeper {
         if first || inner.bytes_since >= CHECKPOINT_BYTES {
             self.changed.notify_one();
         }
+    }
+
+    /// A file was finished though little was written: a checkpoint may find that nobody needs it.
+    pub(crate) fn note_finished(&self) {
+        self.inner.lock().newly_dirty = true;
+        self.changed.notify_one();
     }
 
     /// How full the file being written is.
@@ -102,8 +120,21 @@ impl Keeper {
         None
     }
 
+    /// A merge took these files out of the table.
+    pub(crate) fn note_retired(&self, files: Vec<(StoredFile, Arc<ReadableFile>)>, gone: Lsn) {
+        let retiring = files.into_iter().map(|(file, readable)| Retiring {
+            file,
+            readable: Some(readable),
+            gone,
+            checkpoints: 0,
+        });
+        self.inner.lock().retiring.extend(retiring);
+        self.changed.notify_one();
+    }
+
     /// Something else than a write changed.
     pub(crate) fn wake(&self) {
+        self.inner.lock().woken = true;
         self.changed.notify_one();
     }
 
@@ -122,12 +153,8 @@ impl Keeper {
             if inner.stopping {
                 return;
             }
-            if is_memory {
-                // Woken once per file, to give back those whose streams are all deleted.
-                self.changed.wait(&mut inner);
-                continue;
-            }
-            if inner.newly_dirty || (inner.wants_file && inner.prepared.is_none()) {
+            let wants_more = inner.newly_dirty || (inner.wants_file && inner.prepared.is_none());
+            if std::mem::take(&mut inner.woken) || (wants_more && !is_memory) {
                 continue;
             }
             match due {
@@ -142,19 +169,38 @@ impl Keeper {
 
     /// Does what is due; answers how long until something else is.
     pub(crate) fn step(&self, engine: &Engine) -> Option<Duration> {
+        let retention = engine.retention.step(engine);
         if engine.parts.disk.is_memory() {
             self.release_in_memory(engine);
             // Nothing is kept back here, so the next append finds out whether there is room.
             engine.accept_data();
-            return None;
+            return retention;
         }
         let retry = self.keep_space(engine);
         self.prepare_file(engine);
         let checkpoint = self.checkpoint_if_due(engine);
-        match (retry, checkpoint) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [retention, retry, checkpoint].into_iter().flatten().min()
+    }
+
+    /// Files that hold records of a stream and that nobody needs any more.
+    pub(crate) fn retiring(
+        &self,
+        engine: &Engine,
+        stream: StreamId,
+        name: &dyn Fn(&ReadableFile) -> String,
+    ) -> Vec<Holder> {
+        let files: Vec<_> = {
+            let inner = self.inner.lock();
+            let readable = inner.retiring.iter().filter_map(|file| file.readable.clone());
+            readable.zip(inner.retiring.iter().map(Retiring::is_held)).collect()
+        };
+        let holder = |(file, is_held): (Arc<ReadableFile>, bool)| {
+            let footer = engine.footers.load(engine, &file).ok()?;
+            let bytes = footer.find(stream)?.bytes_inside();
+            let waiting = if is_held { Waiting::Readers } else { Waiting::Checkpoint };
+            Some(Holder { file: name(&file), bytes, other_streams: 0, waiting })
+        };
+        files.into_iter().filter_map(holder).collect()
     }
 
     fn keep_space(&self, engine: &Engine) -> Option<Duration> {
@@ -170,7 +216,12 @@ impl Keeper {
         }
         let size = size.min(engine.options.file_bytes_max);
         let (disk, directory) = (engine.parts.disk.as_ref(), &engine.options.directory);
-        let for_checkpoints = || checkpoint::keep_reserve(disk, directory, checkpoint_bytes);
+        let for_checkpoints = || {
+            checkpoint::keep_reserve(disk, directory, RESERVE, checkpoint_bytes)?;
+            // A merge that makes room writes less than half of what it reads.
+            let merge_bytes = if engine.files.is_empty() { 0 } else { size / 2 };
+            checkpoint::keep_reserve(disk, directory, MERGE_RESERVE, merge_bytes)
+        };
         let outcome = for_checkpoints()
             .or_else(|error| {
                 // Slots kept for the next files may be what fills the disk.
@@ -256,20 +307,23 @@ impl Keeper {
     pub(crate) fn checkpoint(&self, engine: &Engine) {
         self.retire(engine);
         let mut kept = self.inner.lock().kept.clone();
-        match checkpoint::write(engine, &mut kept) {
-            Ok(()) => {}
+        let written = match checkpoint::write(engine, &mut kept) {
+            Ok(lsn) => lsn,
             Err(error) => {
                 // The file is abandoned; the journal still holds everything it would say.
                 tracing::error!(%error, "a checkpoint could not be written");
                 return;
             }
-        }
+        };
         let ready = {
             let mut inner = self.inner.lock();
             inner.kept = kept;
-            inner.retiring.iter_mut().for_each(|retiring| retiring.checkpoints += 1);
-            let (ready, rest) =
-                std::mem::take(&mut inner.retiring).into_iter().partition(|r| r.checkpoints >= 2);
+            for retiring in inner.retiring.iter_mut().filter(|file| file.gone <= written) {
+                retiring.checkpoints += 1;
+            }
+            let (ready, rest) = std::mem::take(&mut inner.retiring)
+                .into_iter()
+                .partition(|file| file.checkpoints >= 2 && !file.is_held());
             inner.retiring = rest;
             ready
         };
@@ -283,18 +337,19 @@ impl Keeper {
 
     /// Takes finished files without live records out of the table.
     fn retire(&self, engine: &Engine) {
-        for record in engine.files.records() {
-            if self.is_dead(engine, &record)
-                && let Some(file) = engine.files.remove(record.sequence)
-            {
-                engine.footers.forget(record.sequence);
-                self.inner.lock().retiring.push(Retiring { file, checkpoints: 0 });
+        for (file, readable) in engine.files.all() {
+            // What is reserved later than this and folded meanwhile makes no file alive again.
+            let gone = engine.durable();
+            if self.is_dead(engine, &readable) && engine.files.remove(file.key()).is_some() {
+                engine.footers.forget(file.key());
+                let readable = Some(readable);
+                self.inner.lock().retiring.push(Retiring { file, readable, gone, checkpoints: 0 });
             }
         }
     }
 
-    fn is_dead(&self, engine: &Engine, record: &FileRecord) -> bool {
-        let witness = engine.footers.witness(record.sequence);
+    fn is_dead(&self, engine: &Engine, file: &ReadableFile) -> bool {
+        let witness = engine.footers.witness(file.key);
         let is_live =
             |id, end: Offset| engine.state.stream(id).is_ok_and(|stream| stream.view().start < end);
         if let Some((id, end)) = witness
@@ -302,12 +357,12 @@ impl Keeper {
         {
             return false;
         }
-        match engine.footers.load(engine, record.sequence) {
+        match engine.footers.load(engine, file) {
             Ok(footer) => {
                 let live = footer.streams.iter().find(|entry| is_live(entry.stream, entry.end));
                 match live {
                     Some(entry) => {
-                        engine.footers.set_witness(record.sequence, entry.stream, entry.end);
+                        engine.footers.set_witness(file.key, entry.stream, entry.end);
                         false
                     }
                     None => true,
@@ -315,7 +370,7 @@ impl Keeper {
             }
             // A file that cannot be understood is never given up.
             Err(error) => {
-                tracing::warn!(%error, sequence = %record.sequence, "a footer cannot be read");
+                tracing::warn!(%error, file = %file.key, "a footer cannot be read");
                 false
             }
         }
@@ -323,27 +378,38 @@ impl Keeper {
 
     fn release_in_memory(&self, engine: &Engine) {
         self.retire(engine);
-        let ready = std::mem::take(&mut self.inner.lock().retiring);
+        let (ready, rest) = std::mem::take(&mut self.inner.lock().retiring)
+            .into_iter()
+            .partition(|file| !file.is_held());
+        self.inner.lock().retiring.extend::<Vec<Retiring>>(rest);
         give_back(engine, ready);
     }
 }
 
 fn give_back(engine: &Engine, ready: Vec<Retiring>) {
-    for retiring in ready {
-        let FileRecord { slot: number, size, sequence, .. } = retiring.file;
-        let path = slot_path(&engine.options.directory, number);
-        let footer = checkpoint::sidecar_path(&engine.options.directory, sequence);
-        // Present only for files that a crash left without a seal.
-        drop(engine.parts.disk.remove(&footer));
-        let outcome = engine.parts.disk.open(&path, OpenMode::Existing).and_then(|file| {
-            let slot = Slot { number, size, file, is_written: true };
-            let mut slots: parking_lot::MutexGuard<'_, Slots> = engine.slots.lock();
-            slots.give_back(slot, FREE_SLOTS)
-        });
+    let disk = &engine.parts.disk;
+    for Retiring { file, .. } in ready {
+        let (key, place) = (file.key(), file.place());
+        let path = place.path(&engine.options.directory);
+        engine.footers.forget(key);
+        engine.chunks.forget(key);
+        engine.files.close(place);
+        let outcome = match place {
+            Place::Slot(number) => {
+                let footer = checkpoint::sidecar_path(&engine.options.directory, key.rank);
+                // Present only for files that a crash left without a seal.
+                drop(disk.remove(&footer));
+                disk.open(&path, OpenMode::Existing).and_then(|handle| {
+                    let slot = Slot { number, size: file.size(), file: handle, is_written: true };
+                    let mut slots: parking_lot::MutexGuard<'_, Slots> = engine.slots.lock();
+                    slots.give_back(slot, FREE_SLOTS)
+                })
+            }
+            Place::Segment { .. } => disk.remove(&path),
+        };
         if let Err(error) = outcome {
-            tracing::warn!(%error, path = %path.display(), "a journal file could not be reused");
+            tracing::warn!(%error, path = %path.display(), "a file could not be given back");
         }
-        engine.chunks.forget(sequence);
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod admission;
 mod checkpoint;
+mod compaction;
 pub mod disk;
 mod engine;
 mod entry;
@@ -16,11 +17,13 @@ mod files;
 mod format;
 mod journal;
 mod keeper;
+mod merge;
 mod options;
 mod position;
 mod producers;
 mod read;
 mod recovery;
+mod retention;
 mod state;
 mod storage;
 mod stream;
@@ -35,9 +38,10 @@ pub use entry::{
 };
 pub use error::{Applied, Error, ErrorKind, Result};
 pub use format::FORMAT_VERSION;
-pub use options::{BatchCodec, Components, NoObserver, Observer, Options};
+pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordKey};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
+pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,

@@ -28,6 +28,16 @@ pub struct Options {
     pub file_bytes_min: u64,
     /// Largest journal file. Default 128 MiB.
     pub file_bytes_max: u64,
+    /// Bytes a second that a merge reads and writes, at most; while appends are busy a quarter.
+    /// Default 64 MiB.
+    pub merge_bytes_per_second: u64,
+    /// Batches that a merge holds in memory to sort them. Default 32 MiB.
+    pub merge_memory_bytes: usize,
+    /// A stream with this much in a merge gets files of its own. Default 4 MiB.
+    pub segment_bytes_min: u64,
+    /// A stream is compacted when this much of it was not, and half as much as the rest. Default
+    /// 4 MiB.
+    pub compaction_bytes_min: u64,
 }
 
 impl Default for Options {
@@ -42,6 +52,10 @@ impl Default for Options {
             index_bytes: 32 * MIB,
             file_bytes_min: 4 << 20,
             file_bytes_max: 128 << 20,
+            merge_bytes_per_second: 64 << 20,
+            merge_memory_bytes: 32 * MIB,
+            segment_bytes_min: 4 << 20,
+            compaction_bytes_min: 4 << 20,
         }
     }
 }
@@ -52,10 +66,19 @@ pub trait BatchCodec: Send + Sync {
     fn count(&self, payload: &[u8]) -> Result<u32>;
 
     /// The key of each record, `None` for one without; in order.
-    fn keys(&self, payload: &Bytes) -> Result<Vec<Option<Bytes>>>;
+    fn keys(&self, payload: &Bytes) -> Result<Vec<Option<RecordKey>>>;
 
     /// The payload with only the records whose index is in `keep` (rising).
     fn retain(&self, payload: &Bytes, keep: &[u32]) -> Result<Bytes>;
+}
+
+/// What compaction must know of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordKey {
+    /// Records with the same key supersede one another.
+    pub key: Bytes,
+    /// It only says that the key is gone.
+    pub is_tombstone: bool,
 }
 
 /// Is told, from the committing thread, which streams have new readable records. Must not block.

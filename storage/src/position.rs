@@ -63,6 +63,34 @@ impl FileSequence {
     }
 }
 
+/// Which file of records, in the order of searching: for every stream, a file with a higher key
+/// holds later offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileKey {
+    /// The journal file whose place it has: itself, or the last one whose records it holds.
+    pub(crate) rank: FileSequence,
+    /// The merge that wrote it; 0 for a journal file.
+    pub(crate) merge: u64,
+    /// Counts the outputs of a merge.
+    pub(crate) part: u32,
+}
+
+impl FileKey {
+    /// The key of a journal file.
+    pub(crate) fn journal(rank: FileSequence) -> Self {
+        Self { rank, merge: 0, part: 0 }
+    }
+}
+
+impl fmt::Display for FileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.merge {
+            0 => write!(f, "journal file {}", self.rank),
+            merge => write!(f, "segment {merge}-{}", self.part),
+        }
+    }
+}
+
 /// Nanoseconds since 1970 UTC, as the broker's clock tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);

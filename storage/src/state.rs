@@ -9,9 +9,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::entry::{AppendedRange, ProducerStamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ControlRecord, Frame, FrameKind};
+use crate::format::{ControlRecord, Frame, FrameKind, MergedRecord};
 use crate::journal::{FileProgress, Tail};
-use crate::position::{FileSequence, Lsn, Offset, StreamId};
+use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{Outcome, Producers};
 use crate::stream::{Addition, Stream};
 
@@ -30,6 +30,10 @@ pub(crate) struct Folded {
     pub(crate) sequence: FileSequence,
     pub(crate) position: u64,
     pub(crate) next_stream: u64,
+    /// Merges begun so far, at least.
+    pub(crate) last_merge: u64,
+    /// The newest wall time that the journal names.
+    pub(crate) newest_time: Timestamp,
     pub(crate) producers: Producers,
     pub(crate) values: BTreeMap<Bytes, Bytes>,
     /// What was found damaged, one sentence each.
@@ -45,6 +49,10 @@ pub(crate) struct Changes {
     pub(crate) streams: Vec<StreamId>,
     /// Producers that advanced.
     pub(crate) stamps: Vec<ProducerStamp>,
+    /// Merges that are durable now: the caller owns the table of files.
+    pub(crate) merged: Vec<MergedRecord>,
+    /// Records are gone, or a policy may make them go.
+    pub(crate) has_freed: bool,
 }
 
 /// A group as the fold sees it.
@@ -177,12 +185,14 @@ impl State {
         }
         progress.runs += view.add(Addition {
             batch: frame.batch(payload),
+            payload_bytes: u64::from(frame.payload_bytes),
             lsn: group.lsn,
             sequence: group.sequence,
             position: group.position,
             keep: group.keep,
         });
         drop(view);
+        folded.newest_time = folded.newest_time.max(frame.append_time);
         changes.streams.push(frame.stream);
         if group.keep {
             changes.batches.push((stream, frame.base_offset));
@@ -204,13 +214,12 @@ impl State {
             }
             ControlRecord::DeleteStream => {
                 self.streams.write().remove(&id);
+                changes.has_freed = true;
                 changes.streams.push(id);
             }
             ControlRecord::Trim(start) | ControlRecord::Retention(start) => {
-                let stream = self.stream(id)?;
-                let mut view = stream.view();
-                view.start = view.start.max(start.min(view.end()));
-                drop(view);
+                self.stream(id)?.view().raise_start(start);
+                changes.has_freed = true;
                 changes.streams.push(id);
             }
             ControlRecord::Quarantine(first, end) => {
@@ -222,7 +231,22 @@ impl State {
             ControlRecord::SetState { key, value: None } => {
                 folded.values.remove(&key);
             }
-            ControlRecord::Merged { .. } | ControlRecord::EpochChange { .. } => {
+            ControlRecord::SetPolicy(policy) => {
+                self.stream(id)?.view().policy = policy;
+                changes.has_freed = true;
+            }
+            ControlRecord::Merged(merged) => {
+                folded.last_merge = folded.last_merge.max(merged.merge);
+                for (id, offset) in &merged.compacted {
+                    // A stream deleted since is not missed.
+                    if let Ok(stream) = self.stream(*id) {
+                        let mut view = stream.view();
+                        view.compacted_to = view.compacted_to.max(*offset);
+                    }
+                }
+                changes.merged.push(merged);
+            }
+            ControlRecord::EpochChange { .. } => {
                 return Err(Error::new(
                     ErrorKind::Format,
                     "the journal holds a kind of control record that this version does not \

@@ -15,10 +15,12 @@ use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Refusal;
 use crate::keeper;
+use crate::merge;
 use crate::options::{Components, Options};
 use crate::position::{Offset, StreamId, Timestamp};
 use crate::read::{self, Bounds, Job, ReadRequest, ReadSlice};
 use crate::recovery;
+use crate::retention::{self, Explanation};
 
 /// After this long without an append one empty group proves the last one durable.
 const MARKER_DELAY: Duration = Duration::from_millis(100);
@@ -34,6 +36,8 @@ pub struct Health {
     pub appends_refused: Option<String>,
     /// What was found damaged, one sentence each.
     pub damage: Vec<String>,
+    /// What somebody should know and nobody needs to be woken for, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Counts since the storage was opened.
@@ -47,6 +51,10 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes written to journal files.
     pub bytes: u64,
+    /// Merges finished.
+    pub merges: u64,
+    /// Bytes that merges wrote.
+    pub merged_bytes: u64,
 }
 
 /// The log engine: a cheap handle, clone it freely.
@@ -187,6 +195,21 @@ impl Storage {
         self.shared.engine.reads.push(job);
     }
 
+    /// Why the oldest record of a stream is still here, and what holds the bytes of those that are
+    /// gone. `done` is called from a reader thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
+    pub fn explain(
+        &self,
+        stream: StreamId,
+        done: impl FnOnce(Result<Explanation>) + Send + 'static,
+    ) {
+        let job: Job = Box::new(move |engine| done(retention::explain(engine, stream)));
+        self.shared.engine.reads.push(job);
+    }
+
     /// The readable range of a stream.
     ///
     /// # Errors
@@ -226,7 +249,11 @@ impl Storage {
             Some(Refusal::All(error) | Refusal::Data(error)) => Some(error.to_string()),
             None => None,
         };
-        Health { appends_refused, damage: engine.state.folded().damage.clone() }
+        Health {
+            appends_refused,
+            damage: engine.state.folded().damage.clone(),
+            notes: engine.retention.note().into_iter().chain(engine.merger.note()).collect(),
+        }
     }
 
     /// Counts since the storage was opened.
@@ -239,7 +266,9 @@ impl Storage {
             syncs: groups,
             groups,
             entries: counters.entries.load(Relaxed),
-            bytes: counters.bytes.load(Relaxed),
+            bytes: counters.bytes(),
+            merges: counters.merges.load(Relaxed),
+            merged_bytes: counters.merged_bytes.load(Relaxed),
         }
     }
 
@@ -249,6 +278,8 @@ impl Storage {
         let engine = &self.shared.engine;
         engine.commit_all();
         engine.keeper.step(engine);
+        engine.merger.step(engine);
+        engine.commit_all();
         engine.reads.drain(engine);
     }
 
@@ -293,6 +324,7 @@ impl Storage {
         };
         spawn("commit", commit_loop)?;
         spawn("keeper", keeper::run)?;
+        spawn("merge", merge::run)?;
         for _ in 0..READER_THREADS {
             spawn("read", |engine| engine.reads.run(engine))?;
         }

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 
 use crate::entry::StoredBatch;
-use crate::format::{FooterStream, RUN_SPAN, Run};
+use crate::format::{FooterStream, RUN_SPAN, Run, StreamRecord};
 use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
+use crate::retention::Policy;
 
 /// A stream that exists.
 #[derive(Debug)]
@@ -27,7 +28,13 @@ pub(crate) struct View {
     end_lsn: Lsn,
     end_before: Offset,
     pub(crate) last_time: Timestamp,
-    /// The newest finished file that holds the stream.
+    /// Payload bytes appended so far; what they are counted from is the same in all footers.
+    pub(crate) bytes: u64,
+    /// How long records stay.
+    pub(crate) policy: Policy,
+    /// Records before this offset may be missing: newer ones have their keys.
+    pub(crate) compacted_to: Offset,
+    /// The newest finished journal file that held the stream.
     pub(crate) last_file: Option<FileSequence>,
     /// In the file being written; empty if it holds nothing of the stream.
     pub(crate) active: Vec<Run>,
@@ -42,6 +49,8 @@ pub(crate) struct View {
 /// What is added to a stream.
 pub(crate) struct Addition {
     pub(crate) batch: StoredBatch,
+    /// Of the batch, which may come without its payload.
+    pub(crate) payload_bytes: u64,
     pub(crate) lsn: Lsn,
     /// The file being written.
     pub(crate) sequence: FileSequence,
@@ -53,29 +62,34 @@ pub(crate) struct Addition {
 
 impl Stream {
     pub(crate) fn new(id: StreamId) -> Self {
-        Self::restored(id, Offset(0), Offset(0), Timestamp(0), None)
+        Self::restored(&StreamRecord {
+            stream: id,
+            start: Offset(0),
+            end: Offset(0),
+            last_time: Timestamp(0),
+            last_file: None,
+            bytes: 0,
+            compacted_to: Offset(0),
+        })
     }
 
-    pub(crate) fn restored(
-        id: StreamId,
-        start: Offset,
-        end: Offset,
-        last_time: Timestamp,
-        last_file: Option<FileSequence>,
-    ) -> Self {
+    pub(crate) fn restored(record: &StreamRecord) -> Self {
         let view = View {
-            start,
-            end,
+            start: record.start,
+            end: record.end,
             end_lsn: Lsn(0),
-            end_before: end,
-            last_time,
-            last_file,
+            end_before: record.end,
+            last_time: record.last_time,
+            bytes: record.bytes,
+            policy: Policy::default(),
+            compacted_to: record.compacted_to,
+            last_file: record.last_file,
             active: Vec::new(),
             active_file: None,
             recent: VecDeque::new(),
             quarantine: Vec::new(),
         };
-        Self { id, view: Mutex::new(view) }
+        Self { id: record.stream, view: Mutex::new(view) }
     }
 
     pub(crate) fn view(&self) -> parking_lot::MutexGuard<'_, View> {
@@ -96,7 +110,7 @@ impl View {
 
     /// Appends. The number of runs grows by what is returned.
     pub(crate) fn add(&mut self, addition: Addition) -> usize {
-        let Addition { batch, lsn, sequence, position, keep } = addition;
+        let Addition { batch, payload_bytes, lsn, sequence, position, keep } = addition;
         assert!(batch.base_offset >= self.end, "offsets only rise");
         assert!(batch.append_time >= self.last_time, "append times never decrease");
         if lsn > self.end_lsn {
@@ -110,8 +124,10 @@ impl View {
                 base_offset: batch.base_offset,
                 append_time: batch.append_time,
                 position,
+                bytes: self.bytes,
             });
         }
+        self.bytes += payload_bytes;
         self.end = batch.end();
         self.last_time = batch.append_time;
         if keep {
@@ -160,15 +176,17 @@ impl View {
     pub(crate) fn footer_so_far(&self, stream: StreamId) -> Option<FooterStream> {
         (!self.active.is_empty()).then(|| FooterStream {
             stream,
-            previous: self.last_file,
             end: self.end,
+            bytes: self.bytes,
             runs: self.active.clone(),
         })
     }
 
-    /// The run of the file being written from which to look for `offset`.
-    pub(crate) fn active_run(&self, offset: Offset) -> Option<Run> {
-        run_for(&self.active, offset)
+    /// The start offset is at least this.
+    pub(crate) fn raise_start(&mut self, start: Offset) {
+        self.start = self.start.max(start.min(self.end));
+        let start = self.start;
+        self.quarantine.retain(|(_, end)| *end > start);
     }
 
     /// If `offset` is damaged: where reading may go on.
@@ -178,8 +196,7 @@ impl View {
     }
 }
 
-/// The last run that begins at or before `offset`.
-pub(crate) fn run_for(runs: &[Run], offset: Offset) -> Option<Run> {
-    let index = runs.partition_point(|run| run.base_offset <= offset);
-    index.checked_sub(1).map(|index| runs[index])
+/// The last of the runs for which `is_before` holds; it holds for the first ones.
+pub(crate) fn last_run(runs: &[Run], is_before: impl Fn(&Run) -> bool) -> Option<Run> {
+    runs.partition_point(is_before).checked_sub(1).map(|index| runs[index])
 }

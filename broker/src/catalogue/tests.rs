@@ -32,7 +32,10 @@ impl BatchCodec for NoPayloads {
         Ok(1)
     }
 
-    fn keys(&self, _payload: &Bytes) -> meshlog_storage::Result<Vec<Option<Bytes>>> {
+    fn keys(
+        &self,
+        _payload: &Bytes,
+    ) -> meshlog_storage::Result<Vec<Option<meshlog_storage::RecordKey>>> {
         Ok(vec![None])
     }
 

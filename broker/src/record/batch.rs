@@ -17,6 +17,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use meshlog_storage::RecordKey;
 
 use super::limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
 use super::wire::{Field, Reader, WireError};
@@ -236,9 +237,14 @@ impl meshlog_storage::BatchCodec for RecordBatchCodec {
         Ok(count)
     }
 
-    fn keys(&self, payload: &Bytes) -> meshlog_storage::Result<Vec<Option<Bytes>>> {
+    fn keys(&self, payload: &Bytes) -> meshlog_storage::Result<Vec<Option<RecordKey>>> {
         records(payload)
-            .map(|record| Ok(record.map_err(unreadable)?.key.map(|key| payload.slice_ref(key))))
+            .map(|record| {
+                let record = record.map_err(unreadable)?;
+                let is_tombstone = record.value.is_none();
+                let key = record.key.map(|key| payload.slice_ref(key));
+                Ok(key.map(|key| RecordKey { key, is_tombstone }))
+            })
             .collect()
     }
 

@@ -83,12 +83,12 @@ fn a_directory_of_another_version_is_refused_and_left_alone() {
     let data = broker.home.path().join("data");
     let format = data.join("meshlog.format");
     let ours = std::fs::read_to_string(&format).unwrap();
-    let theirs = ours.replace("version 1", "version 99");
+    let theirs = ours.replace("version 2", "version 99");
     assert_ne!(ours, theirs);
     std::fs::write(&format, &theirs).unwrap();
     let mut serve = command(broker.home.path());
     serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
-    run(serve, "").fails(1, &["99", "1", &data.display().to_string()]);
+    run(serve, "").fails(1, &["99", "2", &data.display().to_string()]);
     assert_eq!(std::fs::read_to_string(&format).unwrap(), theirs);
     std::fs::write(&format, ours).unwrap();
     let broker = TestBroker::on(broker.home);

@@ -5,11 +5,15 @@ use bytes::{BufMut, Bytes};
 
 use super::file_header::PreviousFile;
 use super::footer::{Footer, FooterStream};
+use super::policy;
 use super::source::{Malformed, Source};
 use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
+use crate::retention::Policy;
 
 const MAGIC: [u8; 8] = *b"MESHLOGC";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Knows no bytes, no policies and no merged files.
+const VERSION_1: u32 = 1;
 
 /// The state after the group `lsn`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,13 +24,19 @@ pub(crate) struct Checkpoint {
     pub(crate) position: u64,
     pub(crate) wall_time: Timestamp,
     pub(crate) next_stream: u64,
+    /// Merges begun so far, at least.
+    pub(crate) last_merge: u64,
     pub(crate) streams: Vec<StreamRecord>,
+    /// Of the streams that have one.
+    pub(crate) policies: Vec<(StreamId, Policy)>,
     /// The footer of the file being written, so far.
     pub(crate) active: Vec<FooterStream>,
     pub(crate) producers: Vec<ProducerRecord>,
     pub(crate) state: Vec<(Bytes, Bytes)>,
     /// Finished files that hold live records, by sequence.
     pub(crate) files: Vec<FileRecord>,
+    /// What merges wrote and holds live records.
+    pub(crate) segments: Vec<SegmentRecord>,
     pub(crate) quarantine: Vec<QuarantineRecord>,
     /// What was found damaged, one sentence each.
     pub(crate) damage: Vec<String>,
@@ -39,8 +49,12 @@ pub(crate) struct StreamRecord {
     pub(crate) start: Offset,
     pub(crate) end: Offset,
     pub(crate) last_time: Timestamp,
-    /// The newest finished file that holds it.
+    /// No finished file after this one holds it.
     pub(crate) last_file: Option<FileSequence>,
+    /// Payload bytes appended to it.
+    pub(crate) bytes: u64,
+    /// Records before this offset may be missing because newer ones have their keys.
+    pub(crate) compacted_to: Offset,
 }
 
 /// One producer in one scope.
@@ -77,6 +91,23 @@ pub(crate) struct FileRecord {
     pub(crate) previous: Option<PreviousFile>,
 }
 
+/// One file that a merge wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentRecord {
+    pub(crate) merge: u64,
+    pub(crate) part: u32,
+    /// It stands for records of the journal files from this one ...
+    pub(crate) first_rank: FileSequence,
+    /// ... to this one, and is searched in its place.
+    pub(crate) rank: FileSequence,
+    pub(crate) salt: [u8; 16],
+    pub(crate) size: u64,
+    /// One past its last group: where its seal begins.
+    pub(crate) end: u64,
+    /// The lowest and the highest stream in it.
+    pub(crate) streams: (StreamId, StreamId),
+}
+
 /// Damaged offsets of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QuarantineRecord {
@@ -91,19 +122,35 @@ impl Checkpoint {
         out.put_slice(&MAGIC);
         out.put_u32_le(VERSION);
         out.put_u32_le(0);
-        for number in
-            [self.lsn.0, self.sequence.0, self.position, self.wall_time.0, self.next_stream]
-        {
+        for number in [
+            self.lsn.0,
+            self.sequence.0,
+            self.position,
+            self.wall_time.0,
+            self.next_stream,
+            self.last_merge,
+        ] {
             out.put_u64_le(number);
         }
         out.put_u32_le(self.streams.len() as u32);
         for stream in &self.streams {
             let last_file = stream.last_file.map_or(0, |file| file.0);
-            for number in
-                [stream.stream.0, stream.start.0, stream.end.0, stream.last_time.0, last_file]
-            {
+            for number in [
+                stream.stream.0,
+                stream.start.0,
+                stream.end.0,
+                stream.last_time.0,
+                last_file,
+                stream.bytes,
+                stream.compacted_to.0,
+            ] {
                 out.put_u64_le(number);
             }
+        }
+        out.put_u32_le(self.policies.len() as u32);
+        for (stream, policy) in &self.policies {
+            out.put_u64_le(stream.0);
+            policy::encode(policy, &mut out);
         }
         let mut active = Vec::new();
         Footer { next: None, streams: self.active.clone() }.encode(&mut active);
@@ -149,6 +196,8 @@ impl Checkpoint {
                 out.put_u64_le(number);
             }
         }
+        out.put_u32_le(self.segments.len() as u32);
+        self.segments.iter().for_each(|segment| segment.encode(&mut out));
         out.put_u32_le(self.quarantine.len() as u32);
         for range in &self.quarantine {
             out.put_u64_le(range.stream.0);
@@ -173,25 +222,35 @@ impl Checkpoint {
         if source.array()? != MAGIC {
             return Err(Malformed("not a checkpoint"));
         }
-        if source.u32()? != VERSION || source.u32()? != 0 {
+        let version = source.u32()?;
+        if ![VERSION_1, VERSION].contains(&version) || source.u32()? != 0 {
             return Err(Malformed("another version of the checkpoint"));
         }
+        let is_first = version == VERSION_1;
         let mut checkpoint = Self {
             lsn: Lsn(source.u64()?),
             sequence: FileSequence(source.u64()?),
             position: source.u64()?,
             wall_time: Timestamp(source.u64()?),
             next_stream: source.u64()?,
+            last_merge: if is_first { 0 } else { source.u64()? },
             ..Self::default()
         };
-        for _ in 0..source.count(40)? {
+        for _ in 0..source.count(if is_first { 40 } else { 56 })? {
             checkpoint.streams.push(StreamRecord {
                 stream: StreamId(source.u64()?),
                 start: Offset(source.u64()?),
                 end: Offset(source.u64()?),
                 last_time: Timestamp(source.u64()?),
                 last_file: Some(FileSequence(source.u64()?)).filter(|file| file.0 != 0),
+                bytes: if is_first { 0 } else { source.u64()? },
+                compacted_to: Offset(if is_first { 0 } else { source.u64()? }),
             });
+        }
+        let policies = if is_first { 0 } else { source.count(8 + policy::BYTES)? };
+        for _ in 0..policies {
+            let stream = StreamId(source.u64()?);
+            checkpoint.policies.push((stream, policy::decode(&mut source)?));
         }
         checkpoint.active = Footer::decode(source.sized()?)?.streams;
         for _ in 0..source.count(40)? {
@@ -237,6 +296,10 @@ impl Checkpoint {
                 },
             });
         }
+        let segments = if is_first { 0 } else { source.count(SegmentRecord::BYTES)? };
+        for _ in 0..segments {
+            checkpoint.segments.push(SegmentRecord::decode(&mut source)?);
+        }
         for _ in 0..source.count(24)? {
             checkpoint.quarantine.push(QuarantineRecord {
                 stream: StreamId(source.u64()?),
@@ -249,6 +312,35 @@ impl Checkpoint {
         }
         source.end()?;
         Ok(checkpoint)
+    }
+}
+
+impl SegmentRecord {
+    /// Bytes of an encoded record.
+    pub(crate) const BYTES: usize = 76;
+
+    pub(crate) fn encode(&self, out: &mut impl BufMut) {
+        out.put_u64_le(self.merge);
+        out.put_u32_le(self.part);
+        out.put_u64_le(self.first_rank.0);
+        out.put_u64_le(self.rank.0);
+        out.put_slice(&self.salt);
+        for number in [self.size, self.end, self.streams.0.0, self.streams.1.0] {
+            out.put_u64_le(number);
+        }
+    }
+
+    pub(crate) fn decode(source: &mut Source<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            merge: source.u64()?,
+            part: source.u32()?,
+            first_rank: FileSequence(source.u64()?),
+            rank: FileSequence(source.u64()?),
+            salt: source.array()?,
+            size: source.u64()?,
+            end: source.u64()?,
+            streams: (StreamId(source.u64()?), StreamId(source.u64()?)),
+        })
     }
 }
 

@@ -2,9 +2,12 @@
 
 use bytes::{BufMut, Bytes};
 
+use super::checkpoint::SegmentRecord;
 use super::frame::{Frame, FrameKind};
+use super::policy;
 use super::source::{Malformed, Source};
-use crate::position::{FileSequence, Offset};
+use crate::position::{FileKey, FileSequence, Offset, StreamId};
+use crate::retention::Policy;
 
 /// A change other than records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +20,8 @@ pub(crate) enum ControlRecord {
     Retention(Offset),
     /// These offsets are damaged.
     Quarantine(Offset, Offset),
-    /// The output files hold what the input files held.
-    Merged {
-        merge: u64,
-        inputs: Vec<FileSequence>,
-        outputs: Vec<FileSequence>,
-    },
+    /// The outputs hold what is alive of what the inputs held.
+    Merged(MergedRecord),
     /// Lower epochs of this producer are fenced.
     EpochChange {
         scope: u64,
@@ -34,6 +33,19 @@ pub(crate) enum ControlRecord {
         key: Bytes,
         value: Option<Bytes>,
     },
+    /// How long records of the stream stay.
+    SetPolicy(Policy),
+}
+
+/// A finished merge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MergedRecord {
+    pub(crate) merge: u64,
+    /// In the order of their keys.
+    pub(crate) inputs: Vec<FileKey>,
+    pub(crate) outputs: Vec<SegmentRecord>,
+    /// Streams of which superseded records were left out, and up to where.
+    pub(crate) compacted: Vec<(StreamId, Offset)>,
 }
 
 impl ControlRecord {
@@ -44,9 +56,10 @@ impl ControlRecord {
             Self::Trim(_) => FrameKind::Trim,
             Self::Retention(_) => FrameKind::Retention,
             Self::Quarantine(..) => FrameKind::Quarantine,
-            Self::Merged { .. } => FrameKind::Merged,
+            Self::Merged(_) => FrameKind::Merged,
             Self::EpochChange { .. } => FrameKind::EpochChange,
             Self::SetState { .. } => FrameKind::SetState,
+            Self::SetPolicy(_) => FrameKind::SetPolicy,
         }
     }
 
@@ -58,13 +71,23 @@ impl ControlRecord {
                 out.put_u64_le(first.0);
                 out.put_u64_le(end.0);
             }
-            Self::Merged { merge, inputs, outputs } => {
-                out.put_u64_le(*merge);
-                for files in [inputs, outputs] {
-                    out.put_u32_le(files.len() as u32);
-                    files.iter().for_each(|file| out.put_u64_le(file.0));
+            Self::Merged(merged) => {
+                out.put_u64_le(merged.merge);
+                out.put_u32_le(merged.inputs.len() as u32);
+                for key in &merged.inputs {
+                    out.put_u64_le(key.rank.0);
+                    out.put_u64_le(key.merge);
+                    out.put_u32_le(key.part);
+                }
+                out.put_u32_le(merged.outputs.len() as u32);
+                merged.outputs.iter().for_each(|output| output.encode(out));
+                out.put_u32_le(merged.compacted.len() as u32);
+                for (stream, offset) in &merged.compacted {
+                    out.put_u64_le(stream.0);
+                    out.put_u64_le(offset.0);
                 }
             }
+            Self::SetPolicy(policy) => policy::encode(policy, out),
             Self::EpochChange { scope, producer, epoch } => {
                 out.put_u64_le(*scope);
                 out.put_slice(producer);
@@ -95,16 +118,23 @@ impl ControlRecord {
             FrameKind::Retention => Self::Retention(Offset(source.u64()?)),
             FrameKind::Quarantine => Self::Quarantine(Offset(source.u64()?), Offset(source.u64()?)),
             FrameKind::Merged => {
-                let merge = source.u64()?;
-                let mut lists = [Vec::new(), Vec::new()];
-                for list in &mut lists {
-                    for _ in 0..source.count(8)? {
-                        list.push(FileSequence(source.u64()?));
-                    }
+                let mut merged = MergedRecord { merge: source.u64()?, ..MergedRecord::default() };
+                for _ in 0..source.count(20)? {
+                    merged.inputs.push(FileKey {
+                        rank: FileSequence(source.u64()?),
+                        merge: source.u64()?,
+                        part: source.u32()?,
+                    });
                 }
-                let [inputs, outputs] = lists;
-                Self::Merged { merge, inputs, outputs }
+                for _ in 0..source.count(SegmentRecord::BYTES)? {
+                    merged.outputs.push(SegmentRecord::decode(&mut source)?);
+                }
+                for _ in 0..source.count(16)? {
+                    merged.compacted.push((StreamId(source.u64()?), Offset(source.u64()?)));
+                }
+                Self::Merged(merged)
             }
+            FrameKind::SetPolicy => Self::SetPolicy(policy::decode(&mut source)?),
             FrameKind::EpochChange => Self::EpochChange {
                 scope: source.u64()?,
                 producer: source.array()?,

@@ -26,6 +26,7 @@ pub(crate) enum FrameKind {
     Merged = 7,
     EpochChange = 8,
     SetState = 9,
+    SetPolicy = 10,
 }
 
 impl FrameKind {
@@ -40,6 +41,7 @@ impl FrameKind {
             7 => Self::Merged,
             8 => Self::EpochChange,
             9 => Self::SetState,
+            10 => Self::SetPolicy,
             _ => return Err(Malformed("unknown frame kind")),
         })
     }
@@ -103,6 +105,12 @@ impl Frame {
             producer: self.producer,
             payload,
         }
+    }
+
+    /// The offset of each record.
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = Offset> {
+        let delta = |index: u32| self.offset_deltas.get(index as usize).copied().unwrap_or(index);
+        (0..self.count).map(move |index| self.base_offset.plus(delta(index)))
     }
 
     /// One past the offset of the last record.

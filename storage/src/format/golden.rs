@@ -1,14 +1,22 @@
-//! Golden bytes: what version 1 writes, for ever. A test that fails here means that directories
+//! Golden bytes: what version 2 writes, for ever. A test that fails here means that directories
 //! of users can no longer be read.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::entry::ProducerStamp;
-use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
+use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId, Timestamp};
+use crate::retention::{Compaction, Policy};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
 }
 
 fn batch() -> Frame {
@@ -24,6 +32,28 @@ fn batch() -> Frame {
         broker_time: Timestamp(99),
         producer: Some(ProducerStamp { scope: 13, id: [0xab; 16], epoch: 14, sequence: 15 }),
         ..Frame::control(FrameKind::Batch, StreamId(6), Timestamp(100))
+    }
+}
+
+fn segment() -> SegmentRecord {
+    SegmentRecord {
+        merge: 3,
+        part: 1,
+        first_rank: FileSequence(1),
+        rank: FileSequence(2),
+        salt: [0x5a; 16],
+        size: 20480,
+        end: 16384,
+        streams: (StreamId(6), StreamId(8)),
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        max_age: Some(Duration::from_nanos(5)),
+        max_bytes: None,
+        max_count: Some(7),
+        compact: Some(Compaction { tombstone_min_age: Duration::from_nanos(8) }),
     }
 }
 
@@ -67,14 +97,20 @@ fn every_kind_of_control_record() {
         (ControlRecord::Retention(Offset(1)), 5, "0100000000000000"),
         (ControlRecord::Quarantine(Offset(1), Offset(2)), 6, "01000000000000000200000000000000"),
         (
-            ControlRecord::Merged {
+            ControlRecord::Merged(MergedRecord {
                 merge: 3,
-                inputs: vec![FileSequence(1), FileSequence(2)],
-                outputs: vec![FileSequence(9)],
-            },
+                inputs: vec![
+                    FileKey::journal(FileSequence(1)),
+                    FileKey { rank: FileSequence(2), merge: 1, part: 4 },
+                ],
+                outputs: vec![segment()],
+                compacted: vec![(StreamId(6), Offset(7))],
+            }),
             7,
-            "030000000000000002000000010000000000000002000000000000000100000009000000000000\
-             00",
+            "03000000000000000200000001000000000000000000000000000000000000000200000000000000\
+             01000000000000000400000001000000030000000000000001000000010000000000000002000000\
+             000000005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a0050000000000000004000000000000006000000\
+             0000000008000000000000000100000006000000000000000700000000000000",
         ),
         (
             ControlRecord::EpochChange { scope: 1, producer: [0xcd; 16], epoch: 2 },
@@ -87,6 +123,16 @@ fn every_kind_of_control_record() {
             "010000006b01020000007677",
         ),
         (ControlRecord::SetState { key: Bytes::from("k"), value: None }, 9, "010000006b00"),
+        (
+            ControlRecord::SetPolicy(policy()),
+            10,
+            "0d0500000000000000000000000000000007000000000000000800000000000000",
+        ),
+        (
+            ControlRecord::SetPolicy(Policy { max_bytes: Some(6), ..Policy::default() }),
+            10,
+            "020000000000000000060000000000000000000000000000000000000000000000",
+        ),
     ];
     for (record, number, expected) in records {
         let mut payload = Vec::new();
@@ -128,6 +174,24 @@ fn a_file_header() {
 }
 
 #[test]
+fn a_segment_header() {
+    let bytes = SegmentHeader(segment()).encode();
+    assert_eq!(bytes.len(), SEGMENT_HEADER_BYTES);
+    assert_eq!(
+        hex(&bytes[..96]),
+        "4d4553484c4f47530100000000000000030000000000000001000000010000000000000002000000\
+         000000005a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a0050000000000000004000000000000006000000\
+         0000000008000000000000002233f2dd"
+    );
+    assert_eq!(SegmentHeader::decode(&bytes), Ok(SegmentHeader(segment())));
+    let mut rotten = bytes.clone();
+    rotten[20] ^= 1;
+    assert_eq!(SegmentHeader::decode(&rotten), Ok(SegmentHeader(segment())));
+    rotten[4096 + 20] ^= 1;
+    assert!(SegmentHeader::decode(&rotten).is_err());
+}
+
+#[test]
 fn a_group_header_and_its_seal() {
     let header = GroupHeader {
         is_seal: true,
@@ -153,22 +217,26 @@ fn a_group_header_and_its_seal() {
 
 #[test]
 fn a_footer_of_several_streams() {
-    let run =
-        |base, position| Run { base_offset: Offset(base), append_time: Timestamp(5), position };
+    let run = |base, position, bytes| Run {
+        base_offset: Offset(base),
+        append_time: Timestamp(5),
+        position,
+        bytes,
+    };
     let footer = Footer {
         next: Some(FileSequence(3)),
         streams: vec![
             FooterStream {
                 stream: StreamId(1),
-                previous: None,
                 end: Offset(9),
-                runs: vec![run(0, 8192), run(4, 1 << 21)],
+                bytes: 19,
+                runs: vec![run(0, 8192, 0), run(4, 1 << 21, 17)],
             },
             FooterStream {
                 stream: StreamId(8),
-                previous: Some(FileSequence(1)),
                 end: Offset(6),
-                runs: vec![run(5, 8192)],
+                bytes: 258,
+                runs: vec![run(5, 8192, 256)],
             },
         ],
     };
@@ -176,14 +244,30 @@ fn a_footer_of_several_streams() {
     footer.encode(&mut bytes);
     assert_eq!(
         hex(&bytes),
-        "0300000000000000020000000100000000000000000000000000000009000000000000000200000000\
-         000000000000000500000000000000002000000000000004000000000000000500000000000000000020\
-         000000000008000000000000000100000000000000060000000000000001000000050000000000000005\
-         000000000000000020000000000000"
+        "4d4553484c4f47460300000000000000020000000100000000000000090000000000000013000000\
+         00000000020000000000000000000000050000000000000000200000000000000000000000000000\
+         04000000000000000500000000000000000020000000000011000000000000000800000000000000\
+         06000000000000000201000000000000010000000500000000000000050000000000000000200000\
+         000000000001000000000000"
     );
     assert_eq!(Footer::decode(&bytes), Ok(footer.clone()));
     assert!(bytes.len() <= Footer::encoded_bound(2, 3, 0));
     assert_eq!(footer.find(StreamId(8)), Some(&footer.streams[1]));
+    assert_eq!(footer.streams[0].bytes_inside(), 19);
+
+    // As version 1 wrote it: it named the file before, and counted no bytes.
+    let first: Vec<u8> = unhex(
+        "0300000000000000020000000100000000000000000000000000000009000000000000000200000000\
+         000000000000000500000000000000002000000000000004000000000000000500000000000000000020\
+         000000000008000000000000000100000000000000060000000000000001000000050000000000000005\
+         000000000000000020000000000000",
+    );
+    let mut uncounted = footer;
+    for stream in &mut uncounted.streams {
+        stream.bytes = 0;
+        stream.runs.iter_mut().for_each(|run| run.bytes = 0);
+    }
+    assert_eq!(Footer::decode(&first), Ok(uncounted));
 }
 
 #[test]
@@ -194,13 +278,17 @@ fn a_checkpoint() {
         position: 3,
         wall_time: Timestamp(4),
         next_stream: 5,
+        last_merge: 3,
         streams: vec![StreamRecord {
             stream: StreamId(6),
             start: Offset(7),
             end: Offset(8),
             last_time: Timestamp(9),
             last_file: Some(FileSequence(1)),
+            bytes: 10,
+            compacted_to: Offset(2),
         }],
+        policies: vec![(StreamId(6), policy())],
         active: Vec::new(),
         producers: vec![ProducerRecord {
             scope: 1,
@@ -224,6 +312,7 @@ fn a_checkpoint() {
             seal: Some(7),
             previous: None,
         }],
+        segments: vec![segment()],
         quarantine: vec![QuarantineRecord {
             stream: StreamId(6),
             first: Offset(1),
@@ -232,9 +321,9 @@ fn a_checkpoint() {
         damage: vec!["d".into()],
     };
     let bytes = checkpoint.encode();
-    assert_eq!(bytes.len(), 343);
-    assert_eq!(hex(&bytes[..16]), "4d4553484c4f47430100000000000000");
-    assert_eq!(hex(&bytes[bytes.len() - 4..]), "29f83c4d");
+    assert_eq!(bytes.len(), 343 + 8 + 16 + 45 + 8 + 80);
+    assert_eq!(hex(&bytes[..16]), "4d4553484c4f47430200000000000000");
+    assert_eq!(hex(&bytes[bytes.len() - 4..]), "375569c6");
     assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
     for cut in 0..bytes.len() {
         assert!(Checkpoint::decode(&bytes[..cut]).is_err());
@@ -244,7 +333,7 @@ fn a_checkpoint() {
 #[test]
 fn the_format_file() {
     let text = DirectoryFormat::CURRENT.encode();
-    assert_eq!(text, "meshlog data directory\nversion 1\nfeatures 00000000 00000000 00000000\n");
+    assert_eq!(text, "meshlog data directory\nversion 2\nfeatures 00000000 00000000 00000000\n");
     assert_eq!(DirectoryFormat::decode(text.as_bytes()), Ok(DirectoryFormat::CURRENT));
     assert!(DirectoryFormat::decode(b"something else\n").is_err());
 }
@@ -260,9 +349,10 @@ mod arbitrary {
             let _ = Frame::decode_table(&bytes, 3, 4096);
             let _ = Footer::decode(&bytes);
             let _ = FileHeader::decode(&bytes);
+            let _ = SegmentHeader::decode(&bytes);
             let _ = Checkpoint::decode(&bytes);
             let _ = DirectoryFormat::decode(&bytes);
-            for kind in [FrameKind::Trim, FrameKind::Merged, FrameKind::SetState] {
+            for kind in [FrameKind::Trim, FrameKind::Merged, FrameKind::SetState, FrameKind::SetPolicy] {
                 let frame = Frame::control(kind, StreamId(1), Timestamp(0));
                 let _ = ControlRecord::decode(&frame, &bytes);
             }
@@ -272,7 +362,7 @@ mod arbitrary {
         fn a_checkpoint_body_of_arbitrary_bytes_never_panics(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..600),
         ) {
-            let mut whole = b"MESHLOGC\x01\0\0\0\0\0\0\0".to_vec();
+            let mut whole = b"MESHLOGC\x02\0\0\0\0\0\0\0".to_vec();
             whole.append(&mut bytes);
             let crc = crc32fast::hash(&whole);
             whole.extend_from_slice(&crc.to_le_bytes());

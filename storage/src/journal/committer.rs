@@ -17,11 +17,12 @@ use crate::disk::BLOCK;
 use crate::engine::Engine;
 use crate::entry::Durability;
 use crate::error::{Applied, Error, ErrorKind, Result};
+use crate::files::StoredFile;
 use crate::format::{
     FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, GROUP_HEADER_BYTES, GroupHeader,
     PreviousFile, Salted, round_up,
 };
-use crate::position::{FileSequence, Lsn};
+use crate::position::{FileKey, FileSequence, Lsn, StreamId};
 use crate::state::GroupView;
 use crate::stream::Stream;
 
@@ -130,6 +131,7 @@ impl Committer {
             lsn,
             wall_time: engine.parts.clock.now(),
         };
+        let wall_time = place.wall_time;
         let FilledGroup { bytes, frames, waiters } = group.finish(&place);
         let position = self.file.position;
         if let Err(error) = self.file.slot.file.write_at(position, &bytes) {
@@ -158,9 +160,22 @@ impl Committer {
             Err(error) => unreachable!("what was reserved folds: {error}"),
         };
         folded.position = self.file.position;
+        folded.newest_time = folded.newest_time.max(wall_time);
         engine.files.advance(self.file.position);
+        let mut retired = Vec::new();
+        for merged in &changes.merged {
+            retired.extend(engine.files.merged(&merged.inputs, &merged.outputs));
+        }
         engine.publish(lsn);
         drop(folded);
+        if !retired.is_empty() {
+            engine.keeper.note_retired(retired, lsn);
+        }
+        if changes.has_freed {
+            engine.retention.note_freed();
+            engine.keeper.wake();
+            engine.merger.wake();
+        }
 
         engine.keeper.note_written(bytes.len() as u64, is_marker);
         self.ring.push(bytes.len(), changes.batches);
@@ -199,6 +214,42 @@ impl Committer {
             Error::new(ErrorKind::Io, "the journal could not be sealed; it recovers when opened")
                 .caused_by(error)
         })
+    }
+
+    /// True if the file being written holds records that are deleted.
+    pub(crate) fn has_dead(&self, engine: &Engine) -> bool {
+        self.progress.touched.iter().any(|stream| {
+            engine.state.stream(stream.id).is_err() || {
+                let view = stream.view();
+                view.active.first().is_some_and(|run| run.base_offset < view.start)
+            }
+        })
+    }
+
+    /// Streams with readable records in the file being written, beside this one.
+    pub(crate) fn live_streams(&self, engine: &Engine, beside: StreamId) -> usize {
+        let is_live = |stream: &&Arc<Stream>| {
+            let view = stream.view();
+            stream.id != beside && view.start < view.end() && engine.state.stream(stream.id).is_ok()
+        };
+        self.progress.touched.iter().filter(is_live).count()
+    }
+
+    /// Finishes the file being written before it is full. Without space it stays as it is.
+    pub(crate) fn roll_early(&mut self, engine: &Engine) {
+        if self.has_failed {
+            return;
+        }
+        let needed = FILE_HEADER_BYTES + 2 * BLOCK + seal_bytes(0);
+        match self.roll(engine, needed as u64) {
+            Ok(()) => engine.keeper.note_finished(),
+            Err(Failure::NoSpace(error)) => {
+                tracing::debug!(%error, "there is no space for another file yet");
+            }
+            Err(Failure::Final { what, error }) => {
+                self.fail(engine, Vec::new(), Vec::new(), what, error);
+            }
+        }
     }
 
     fn make_room(
@@ -243,7 +294,7 @@ impl Committer {
             .map_err(|error| Failure::Final { what: "seal a file of", error })?;
 
         let mut folded = engine.state.folded();
-        engine.files.finish(FileRecord {
+        engine.files.finish(StoredFile::Journal(FileRecord {
             sequence,
             slot: self.file.slot.number,
             salt: self.file.header.salt,
@@ -253,8 +304,8 @@ impl Committer {
             end: seal_position,
             seal: Some(seal_position),
             previous: self.file.header.previous,
-        });
-        engine.footers.insert(sequence, footer);
+        }));
+        engine.footers.insert(FileKey::journal(sequence), footer);
         self.progress.finish(sequence);
         let position = FILE_HEADER_BYTES as u64;
         engine.files.begin(header.sequence, slot.number, header.salt, position);
@@ -263,6 +314,7 @@ impl Committer {
         folded.position = position;
         engine.publish(self.lsn);
         self.file = CurrentFile { slot, header, position };
+        engine.merger.wake();
         Ok(())
     }
 

@@ -144,18 +144,48 @@ impl Reservation {
         }
     }
 
-    /// Checks the whole entry, changing nothing, then gives out the offsets.
+    /// Gives records of the engine's own their room.
+    pub(crate) fn reserve_records(
+        &mut self,
+        mut records: Vec<(StreamId, ControlRecord)>,
+        done: Done,
+        now: Timestamp,
+    ) -> Reserved {
+        // Stream 0 is the journal itself.
+        records.retain(|(stream, _)| stream.0 == 0 || self.tails.contains_key(stream));
+        let entry = Entry::default();
+        match self.place_all(&entry, &records, now) {
+            Ok(placed) => self.take_room(entry, done, placed),
+            Err(error) => Reserved::Answer(done, Err(error)),
+        }
+    }
+
     fn place(&mut self, entry: &Entry, now: Timestamp) -> Result<Placed> {
+        self.place_all(entry, &[], now)
+    }
+
+    /// Checks the whole entry, changing nothing, then gives out the offsets.
+    fn place_all(
+        &mut self,
+        entry: &Entry,
+        records: &[(StreamId, ControlRecord)],
+        now: Timestamp,
+    ) -> Result<Placed> {
         match &self.refusal {
             Some(Refusal::All(error)) => return Err(error.clone()),
-            Some(Refusal::Data(error)) if !entry.is_control() => return Err(error.clone()),
+            Some(Refusal::Data(error)) if records.is_empty() && !entry.is_control() => {
+                return Err(error.clone());
+            }
             _ => {}
         }
         let mut after: HashMap<StreamId, Option<Tail>> = HashMap::new();
         let mut frames = Vec::with_capacity(entry.controls.len() + entry.batches.len());
         let mut payloads = Vec::with_capacity(frames.capacity());
+        let mut controls = records.to_vec();
         for control in &entry.controls {
-            let (stream, record) = self.place_control(control, &mut after)?;
+            controls.push(self.place_control(control, &mut after)?);
+        }
+        for (stream, record) in controls {
             let mut payload = BytesMut::new();
             record.encode(&mut payload);
             frames.push(Frame::control(record.kind(), stream, now));
@@ -255,6 +285,10 @@ impl Reservation {
                     ));
                 }
                 (*stream, ControlRecord::Trim(*start))
+            }
+            Control::SetPolicy(stream, policy) => {
+                self.tail(*stream, after)?;
+                (*stream, ControlRecord::SetPolicy(*policy))
             }
             Control::SetState { key, value } => {
                 (StreamId(0), ControlRecord::SetState { key: key.clone(), value: value.clone() })

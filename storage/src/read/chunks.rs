@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ReadableFile;
-use crate::journal::slot_path;
-use crate::position::FileSequence;
+use crate::position::FileKey;
 use crate::read::slabs::Slabs;
 
 /// Large enough that small groups come many at a time, small enough that the header and the table
@@ -20,7 +19,7 @@ const CHUNK: u64 = 256 << 10;
 /// joining chunks would cost a copy.
 const LARGE: usize = 128 << 10;
 
-/// Chunks by file sequence, never by slot: another life of a file is another file.
+/// Chunks by the key of a file, never by slot: another life of a slot is another file.
 pub(crate) struct ChunkCache {
     capacity: usize,
     inner: Mutex<Inner>,
@@ -29,8 +28,8 @@ pub(crate) struct ChunkCache {
 
 #[derive(Default)]
 struct Inner {
-    chunks: HashMap<(FileSequence, u64), Bytes>,
-    order: VecDeque<(FileSequence, u64)>,
+    chunks: HashMap<(FileKey, u64), Bytes>,
+    order: VecDeque<(FileKey, u64)>,
     bytes: usize,
 }
 
@@ -51,14 +50,14 @@ impl ChunkCache {
         if end > file.end {
             return Err(Error::new(
                 ErrorKind::Corrupt { next_readable: crate::position::Offset(0) },
-                format!("journal file {} says that it goes on after its end", file.sequence),
+                format!("{} says that it goes on after its end", file.key),
             ));
         }
         // A file may have been cut short; what is left of it is served.
         let cut_short = || {
             Error::new(
                 ErrorKind::Corrupt { next_readable: crate::position::Offset(0) },
-                format!("journal file {} is cut short before {end}", file.sequence),
+                format!("{} is cut short before {end}", file.key),
             )
         };
         if length >= LARGE {
@@ -87,21 +86,21 @@ impl ChunkCache {
     }
 
     /// Forgets a file that is given back.
-    pub(crate) fn forget(&self, sequence: FileSequence) {
+    pub(crate) fn forget(&self, key: FileKey) {
         let mut inner = self.inner.lock();
         let Inner { chunks, order, bytes } = &mut *inner;
         chunks.retain(|(file, _), chunk| {
-            let keep = *file != sequence;
+            let keep = *file != key;
             if !keep {
                 *bytes -= chunk.len();
             }
             keep
         });
-        order.retain(|(file, _)| *file != sequence);
+        order.retain(|(file, _)| *file != key);
     }
 
     fn chunk(&self, engine: &Engine, file: &ReadableFile, index: u64, until: u64) -> Result<Bytes> {
-        let key = (file.sequence, index);
+        let key = (file.key, index);
         let wanted = usize::try_from(until - index * CHUNK).unwrap_or(usize::MAX);
         if let Some(chunk) = self.inner.lock().chunks.get(&key)
             && chunk.len() >= wanted
@@ -143,12 +142,12 @@ impl ChunkCache {
         length: usize,
     ) -> Result<Bytes> {
         let failed = |error| {
-            let path = slot_path(&engine.options.directory, file.slot);
+            let path = file.place.path(&engine.options.directory);
             Error::new(ErrorKind::Io, format!("cannot read {} at {position}", path.display()))
                 .caused_by(error)
         };
         let mut slab = self.slabs.take(length).map_err(failed)?;
-        let read = engine.files.handle(file.slot)?.read_at(position, slab.bytes());
+        let read = engine.files.handle(file.place)?.read_at(position, slab.bytes());
         let read = read.map_err(failed)?;
         Ok(slab.share().slice(..read))
     }

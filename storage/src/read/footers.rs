@@ -7,9 +7,13 @@ use parking_lot::Mutex;
 
 use crate::checkpoint;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::format::{Footer, FooterStream, Frame, FrameKind, GroupHeader, RUN_SPAN, Run, Salted};
-use crate::position::{FileSequence, Offset, StreamId};
+use crate::error::Result;
+use crate::files::{Place, ReadableFile};
+use crate::format::{
+    FILE_HEADER_BYTES, Footer, FooterStream, Frame, FrameKind, GROUP_HEADER_BYTES, GroupHeader,
+    RUN_SPAN, Run, Salted,
+};
+use crate::position::{FileKey, FileSequence, Offset, StreamId};
 use crate::read::group::read_group;
 
 /// Footers by file, within a budget.
@@ -20,11 +24,11 @@ pub(crate) struct Footers {
 
 #[derive(Default)]
 struct Inner {
-    footers: HashMap<FileSequence, Arc<Footer>>,
-    order: VecDeque<FileSequence>,
+    footers: HashMap<FileKey, Arc<Footer>>,
+    order: VecDeque<FileKey>,
     bytes: usize,
     /// A stream that keeps the file alive, and one past its last offset there.
-    witnesses: HashMap<FileSequence, (StreamId, Offset)>,
+    witnesses: HashMap<FileKey, (StreamId, Offset)>,
 }
 
 impl Footers {
@@ -33,43 +37,43 @@ impl Footers {
     }
 
     /// Keeps the footer of a file just finished.
-    pub(crate) fn insert(&self, sequence: FileSequence, footer: Footer) {
-        self.keep(sequence, Arc::new(footer));
+    pub(crate) fn insert(&self, key: FileKey, footer: Footer) {
+        self.keep(key, Arc::new(footer));
     }
 
     /// The footer of a finished file: from memory, its seal, its sidecar, or its frame tables.
-    pub(crate) fn load(&self, engine: &Engine, sequence: FileSequence) -> Result<Arc<Footer>> {
-        if let Some(footer) = self.inner.lock().footers.get(&sequence) {
+    pub(crate) fn load(&self, engine: &Engine, file: &ReadableFile) -> Result<Arc<Footer>> {
+        if let Some(footer) = self.inner.lock().footers.get(&file.key) {
             return Ok(Arc::clone(footer));
         }
-        let footer = Arc::new(find_footer(engine, sequence)?);
-        self.keep(sequence, Arc::clone(&footer));
+        let footer = Arc::new(find_footer(engine, file)?);
+        self.keep(file.key, Arc::clone(&footer));
         Ok(footer)
     }
 
-    pub(crate) fn forget(&self, sequence: FileSequence) {
+    pub(crate) fn forget(&self, key: FileKey) {
         let mut inner = self.inner.lock();
-        inner.witnesses.remove(&sequence);
-        inner.order.retain(|file| *file != sequence);
-        if let Some(footer) = inner.footers.remove(&sequence) {
+        inner.witnesses.remove(&key);
+        inner.order.retain(|file| *file != key);
+        if let Some(footer) = inner.footers.remove(&key) {
             inner.bytes -= footer.memory();
         }
     }
 
-    pub(crate) fn witness(&self, sequence: FileSequence) -> Option<(StreamId, Offset)> {
-        self.inner.lock().witnesses.get(&sequence).copied()
+    pub(crate) fn witness(&self, key: FileKey) -> Option<(StreamId, Offset)> {
+        self.inner.lock().witnesses.get(&key).copied()
     }
 
-    pub(crate) fn set_witness(&self, sequence: FileSequence, stream: StreamId, end: Offset) {
-        self.inner.lock().witnesses.insert(sequence, (stream, end));
+    pub(crate) fn set_witness(&self, key: FileKey, stream: StreamId, end: Offset) {
+        self.inner.lock().witnesses.insert(key, (stream, end));
     }
 
-    fn keep(&self, sequence: FileSequence, footer: Arc<Footer>) {
+    fn keep(&self, key: FileKey, footer: Arc<Footer>) {
         let mut inner = self.inner.lock();
         inner.bytes += footer.memory();
-        match inner.footers.insert(sequence, footer) {
+        match inner.footers.insert(key, footer) {
             Some(before) => inner.bytes -= before.memory(),
-            None => inner.order.push_back(sequence),
+            None => inner.order.push_back(key),
         }
         while inner.bytes > self.capacity
             && inner.order.len() > 1
@@ -82,74 +86,89 @@ impl Footers {
     }
 }
 
-fn find_footer(engine: &Engine, sequence: FileSequence) -> Result<Footer> {
-    let missing = || Error::missing_file(sequence);
-    let record = engine.files.record(sequence).ok_or_else(missing)?;
-    let file = engine.files.readable(sequence).ok_or_else(missing)?;
-    if let Some(seal) = record.seal {
-        let bytes = engine.chunks.read(engine, &file, seal, crate::format::GROUP_HEADER_BYTES)?;
-        if let Ok(header) = GroupHeader::decode(&record.salt, sequence, &bytes)
+fn find_footer(engine: &Engine, file: &ReadableFile) -> Result<Footer> {
+    if let Some(seal) = file.seal {
+        let bytes = engine.chunks.read(engine, file, seal, GROUP_HEADER_BYTES)?;
+        if let Ok(header) = GroupHeader::decode(&file.salt, file.number(), &bytes)
             && header.is_seal
         {
             let table = seal + u64::from(header.table_offset);
-            let body = engine.chunks.read(engine, &file, table, header.table_bytes as usize)?;
-            let salted = Salted::new(&record.salt, sequence, header.lsn.0);
+            let body = engine.chunks.read(engine, file, table, header.table_bytes as usize)?;
+            let salted = Salted::new(&file.salt, file.number(), header.lsn.0);
             if salted.crc(&body) == header.table_crc
                 && let Ok(footer) = Footer::decode(&body)
             {
                 return Ok(footer);
             }
         }
-    } else {
+    } else if let Place::Slot(_) = file.place {
         let parts = &engine.parts;
         let directory = &engine.options.directory;
-        let sidecar =
-            checkpoint::read_sidecar(parts.disk.as_ref(), directory, sequence, &record.salt);
-        if let Some(footer) = sidecar {
+        let disk = parts.disk.as_ref();
+        if let Some(footer) = checkpoint::read_sidecar(disk, directory, file.key.rank, &file.salt) {
             return Ok(footer);
         }
     }
-    tracing::warn!(%sequence, "the footer of a journal file is damaged and is made again");
-    rebuild(engine, &file, record.end, record.previous.map(|previous| previous.sequence))
+    tracing::warn!(file = %file.key, "a footer is damaged and is made again");
+    rebuild(engine, file)
 }
 
-/// Reads all frame tables of a file. Each stream's previous file is taken to be the file before:
-/// following it finds the stream, or goes on to the one before that.
-fn rebuild(
-    engine: &Engine,
-    file: &crate::files::ReadableFile,
-    end: u64,
-    previous: Option<FileSequence>,
-) -> Result<Footer> {
+/// Reads all frame tables of a file.
+fn rebuild(engine: &Engine, file: &ReadableFile) -> Result<Footer> {
     let mut streams: HashMap<StreamId, FooterStream> = HashMap::new();
-    let mut position = crate::format::FILE_HEADER_BYTES as u64;
-    while position < end {
+    let mut position = FILE_HEADER_BYTES as u64;
+    while position < file.groups_end {
         let Ok((header, frames)) = read_group(engine, file, position) else {
             // A damaged group: what follows it is found block by block.
             position += crate::disk::BLOCK as u64;
             continue;
         };
         for frame in frames.iter().filter(|frame| frame.kind == FrameKind::Batch) {
-            add(&mut streams, frame, position, previous);
+            let before = streams.get(&frame.stream).map_or(0, |entry| entry.bytes);
+            let bytes = (before, u64::from(frame.payload_bytes));
+            add(&mut streams, frame, position, bytes);
         }
         position += u64::from(header.length);
     }
     let mut streams: Vec<FooterStream> = streams.into_values().collect();
     streams.sort_by_key(|entry| entry.stream);
+    for entry in &mut streams {
+        // The file only says how many bytes it holds; where counting goes on says the next one.
+        let before = bytes_after(engine, file.key, entry.stream)?.saturating_sub(entry.bytes);
+        entry.bytes += before;
+        entry.runs.iter_mut().for_each(|run| run.bytes += before);
+    }
     Ok(Footer { next: None, streams })
 }
 
-/// Adds a batch, read in the order of the file, to a footer that is made again.
+/// Payload bytes of a stream before its first batch after a file.
+fn bytes_after(engine: &Engine, key: FileKey, id: StreamId) -> Result<u64> {
+    let Ok(stream) = engine.state.stream(id) else { return Ok(0) };
+    let (active, all) = {
+        let view = stream.view();
+        (view.active.first().map(|run| run.bytes), view.bytes)
+    };
+    let later = engine.files.holding(id, FileSequence(u64::MAX));
+    for file in later.iter().filter(|file| file.key > key) {
+        if let Some(entry) = engine.footers.load(engine, file)?.find(id) {
+            return Ok(entry.runs[0].bytes);
+        }
+    }
+    Ok(active.unwrap_or(all))
+}
+
+/// Adds one more batch of a file, in the group at a position, to a footer that is made again. `bytes` are the payload bytes of the
+/// stream before it, which count only for the first one, and those of its own that count.
 pub(crate) fn add(
     streams: &mut HashMap<StreamId, FooterStream>,
     frame: &Frame,
     position: u64,
-    previous: Option<FileSequence>,
+    bytes: (u64, u64),
 ) {
     let entry = streams.entry(frame.stream).or_insert_with(|| FooterStream {
         stream: frame.stream,
-        previous,
         end: frame.end(),
+        bytes: bytes.0,
         runs: Vec::new(),
     });
     if entry.runs.last().is_none_or(|run| position >= run.position + RUN_SPAN) {
@@ -157,7 +176,9 @@ pub(crate) fn add(
             base_offset: frame.base_offset,
             append_time: frame.append_time,
             position,
+            bytes: entry.bytes,
         });
     }
     entry.end = frame.end();
+    entry.bytes += bytes.1;
 }

@@ -17,17 +17,17 @@ pub(crate) fn read_group(
     let damaged = |why: Malformed| {
         Error::new(
             ErrorKind::Corrupt { next_readable: Offset(0) },
-            format!("journal file {} is damaged at {position}: {why}", file.sequence),
+            format!("{} is damaged at {position}: {why}", file.key),
         )
     };
     let bytes = engine.chunks.read(engine, file, position, GROUP_HEADER_BYTES)?;
-    let header = GroupHeader::decode(&file.salt, file.sequence, &bytes).map_err(damaged)?;
+    let header = GroupHeader::decode(&file.salt, file.number(), &bytes).map_err(damaged)?;
     if header.is_seal || header.frames == 0 {
         return Ok((header, Vec::new()));
     }
     let table_position = position + u64::from(header.table_offset);
     let table = engine.chunks.read(engine, file, table_position, header.table_bytes as usize)?;
-    let salted = Salted::new(&file.salt, file.sequence, header.lsn.0);
+    let salted = Salted::new(&file.salt, file.number(), header.lsn.0);
     if salted.crc(&table) != header.table_crc {
         return Err(damaged(Malformed("frame table checksum differs")));
     }
@@ -49,12 +49,11 @@ pub(crate) fn read_payload(
         return Err(Error::new(
             ErrorKind::Corrupt { next_readable: frame.end() },
             format!(
-                "offsets {} to {} of stream {} are damaged in journal file {} at {at}; reading \
-                 can go on at {}",
+                "offsets {} to {} of stream {} are damaged in {} at {at}; reading can go on at {}",
                 frame.base_offset,
                 Offset(frame.end().0 - 1),
                 frame.stream,
-                file.sequence,
+                file.key,
                 frame.end()
             ),
         ));

@@ -12,18 +12,21 @@ mod chunks;
 mod cold;
 pub(crate) mod footers;
 mod group;
+mod locate;
 mod queue;
 mod slabs;
 
 pub(crate) use chunks::ChunkCache;
 pub(crate) use cold::{offset_at_time, read_cold};
 pub(crate) use footers::Footers;
+pub(crate) use group::read_group;
+pub(crate) use locate::{Window, find_run, next_run};
 pub(crate) use queue::{Job, ReadQueue};
 
 use crate::engine::Engine;
 use crate::entry::StoredBatch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::position::{FileSequence, Offset, StreamId};
+use crate::position::{FileKey, Offset, StreamId};
 use crate::stream::View;
 
 /// What to read.
@@ -42,12 +45,13 @@ pub struct ReadRequest {
 /// Where the next read probably finds its first batch. Opaque, and never trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadHint {
-    pub(crate) sequence: FileSequence,
+    pub(crate) file: FileKey,
     pub(crate) position: u64,
     pub(crate) offset: Offset,
 }
 
-/// What was read: batches in order, dense from the offset asked for unless compacted.
+/// What was read: batches in order, dense from the offset asked for. In a stream that is compacted
+/// there are holes: what follows an offset that is gone comes in its place.
 #[derive(Clone, Debug, Default)]
 pub struct ReadSlice {
     /// Empty only at the durable end.

@@ -18,25 +18,27 @@
 mod replay;
 mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::checkpoint::{self, RESERVE, io_error};
+use crate::checkpoint::{self, Checkpoints, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Recovered;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::Files;
+use crate::files::{Files, Place, StoredFile};
 use crate::format::{
-    DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FileHeader, Footer, Frame,
-    GROUP_HEADER_BYTES, GroupHeader, PreviousFile, Salted,
+    DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FORMAT_VERSION_MIN,
+    FileHeader, FileRecord, Footer, Frame, GROUP_HEADER_BYTES, GroupHeader, PreviousFile,
+    SEGMENT_HEADER_BYTES, Salted, SegmentHeader, SegmentRecord,
 };
 use crate::journal::{
     Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, seal_bytes,
     slot_number, slot_path,
 };
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Retiring};
 use crate::options::{Components, Options};
-use crate::position::{FileSequence, Lsn};
+use crate::position::{FileKey, FileSequence, Lsn};
 use crate::read::Footers;
 use crate::state::{GroupView, State};
 pub(crate) use replay::{Carried, Replayed, replay};
@@ -54,27 +56,39 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
     let disk = parts.disk.as_ref();
     let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
     check_format(parts, directory, &names)?;
-    let (checkpoint, kept, damage) = checkpoint::find(disk, directory, &names)?;
+    let checkpoints = checkpoint::find(disk, directory, &names)?;
+    let Checkpoints { newest, older_files, older_sequence, older_merge, kept, damage } =
+        checkpoints;
     let found = find_slots(disk, directory, &names)?;
-    let is_fresh = checkpoint.is_none() && found.values().all(|found| found.header.is_none());
+    let segments = find_segments(disk, directory, &names)?;
+    let is_fresh = newest.is_none() && found.values().all(|found| found.header.is_none());
 
     let state = State::default();
     state.folded().damage = damage;
-    let files = Files::new(std::sync::Arc::clone(&parts.disk), directory.to_owned());
+    let files = Files::new(Arc::clone(&parts.disk), directory.to_owned());
     let footers = Footers::new(options.index_bytes);
-    let replayed = replay(&state, &found, checkpoint, !kept.is_empty(), directory)?;
-    for (record, footer) in &replayed.finished {
-        files.finish(*record);
-        if let Some(footer) = footer {
-            footers.insert(record.sequence, footer.clone());
-        }
-    }
+    let mut replayed = replay(&state, &found, &segments, newest, !kept.is_empty(), directory)?;
 
     let next_slot = found.keys().max().map_or(1, |number| number + 1);
-    let mut slots = Slots::new(std::sync::Arc::clone(&parts.disk), directory.to_owned(), next_slot);
+    let mut slots = Slots::new(Arc::clone(&parts.disk), directory.to_owned(), next_slot);
+    // No slot that a kept checkpoint names is used again: the newest one may rot.
+    let mut live: BTreeSet<Place> =
+        replayed.finished.values().map(|(file, _)| file.place()).collect();
+    let mut retiring: Vec<Retiring> = Vec::new();
+    let to_replay = found.values().filter_map(|found| {
+        let header = found.header?;
+        (older_sequence? <= header.sequence).then(|| journal_file(&found.slot, &header))
+    });
+    let to_name = segments.values().filter(|record| older_merge.is_some_and(|m| m <= record.merge));
+    let to_name = to_name.map(|record| StoredFile::Segment(*record));
+    let older = older_files.into_iter().chain(to_replay).chain(to_name).map(|file| (file, 1));
+    for (file, checkpoints) in replayed.retired.iter().map(|file| (*file, 0)).chain(older) {
+        if is_there(&file, &found, &segments) && live.insert(file.place()) {
+            retiring.push(Retiring { file, readable: None, gone: Lsn(0), checkpoints });
+        }
+    }
     for (number, found) in found {
-        let is_live = replayed.finished.iter().any(|(record, _)| record.slot == number);
-        if !is_live {
+        if !live.contains(&Place::Slot(number)) {
             slots
                 .give_back(found.slot, usize::MAX)
                 .map_err(|error| io_error("keep", &slot_path(directory, number), error))?;
@@ -103,17 +117,38 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
             let start = frame.payload_offset as usize;
             Ok(bytes.bytes.slice(start..start + frame.payload_bytes as usize))
         })?;
+        drop(folded);
         ring.push(bytes.bytes.len(), changes.batches);
+        let before = replayed.retired.len();
+        changes.merged.iter().for_each(|merged| replayed.apply(merged));
+        retiring.extend(replayed.retired[before..].iter().map(|file| Retiring {
+            file: *file,
+            readable: None,
+            gone: opened.lsn,
+            checkpoints: 0,
+        }));
+        live.extend(replayed.finished.values().map(|(file, _)| file.place()));
+        // What the group carried over names is no leftover.
+        retiring.retain(|file| !replayed.finished.contains_key(&file.file.key()));
     }
-    for (record, footer) in &replayed.finished {
-        if let (None, Some(footer)) = (record.seal, footer)
+    for (file, footer) in replayed.finished.values() {
+        files.finish(*file);
+        if let Some(footer) = footer {
+            footers.insert(file.key(), footer.clone());
+        }
+        if let (StoredFile::Journal(record), Some(footer)) = (file, footer)
+            && record.seal.is_none()
             && !disk.is_memory()
         {
             checkpoint::write_sidecar(disk, directory, record.sequence, &record.salt, footer)?;
         }
     }
 
-    remove_strays(parts, directory, &names, &replayed);
+    for file in &replayed.missing {
+        live.insert(file.place());
+        keep_aside(parts, directory, file);
+    }
+    remove_strays(parts, directory, &names, &live, &replayed);
 
     let file_max = usize::try_from(options.file_bytes_max).unwrap_or(usize::MAX);
     let mut reservation = Reservation::new(options.group_bytes, file_max / 4 * 3);
@@ -123,6 +158,12 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
         folded.lsn = lsn;
         folded.sequence = opened.file.header.sequence;
         folded.position = opened.file.position;
+        // What an unfinished merge left behind has its number.
+        let merges = segments.keys().map(|place| match place {
+            Place::Segment { merge, .. } => *merge,
+            Place::Slot(_) => 0,
+        });
+        folded.last_merge = merges.fold(folded.last_merge, u64::max);
         reservation.reset(state.tails(), &folded.producers);
         reservation.next_stream = folded.next_stream;
     }
@@ -136,25 +177,74 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
         is_proven: replayed.carried.is_none(),
         has_failed: false,
     };
-    let keeper = Keeper::new(next_bytes, kept);
+    let keeper = Keeper::new(next_bytes, kept, retiring);
     let recovered = Recovered { reservation, committer, state, files, footers, slots, keeper };
     Ok((recovered, is_fresh))
 }
 
-/// Removes what an interrupted checkpoint or a file long given back left behind. Nothing depends
-/// on it, so a failure is only noted.
-fn remove_strays(parts: &Components, directory: &Path, names: &[String], replayed: &Replayed) {
+/// Removes what an interrupted checkpoint, an unfinished merge or a file long given back left
+/// behind. Nothing depends on it, so a failure is only noted.
+fn remove_strays(
+    parts: &Components,
+    directory: &Path,
+    names: &[String],
+    live: &BTreeSet<Place>,
+    replayed: &Replayed,
+) {
     for name in names {
         let is_unfinished = name.ends_with(".unfinished");
-        let is_forgotten = checkpoint::sidecar_sequence(name).is_some_and(|sequence| {
-            !replayed.finished.iter().any(|(record, _)| record.sequence == sequence)
-        });
-        if (is_unfinished || is_forgotten)
+        let is_forgotten = checkpoint::sidecar_sequence(name)
+            .is_some_and(|sequence| !replayed.finished.contains_key(&FileKey::journal(sequence)));
+        let is_unmerged = Place::segment(name).is_some_and(|place| !live.contains(&place));
+        if (is_unfinished || is_forgotten || is_unmerged)
             && let Err(error) = parts.disk.remove(&directory.join(name))
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::debug!(%error, name, "a stray file could not be removed");
         }
+    }
+}
+
+/// A segment whose header is damaged is kept under another name, for whoever can still read it.
+fn keep_aside(parts: &Components, directory: &Path, file: &StoredFile) {
+    if let Place::Segment { .. } = file.place() {
+        let path = file.place().path(directory);
+        match parts.disk.rename(&path, &path.with_extension("corrupt")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %path.display(), "a damaged file stays in place");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A journal file of which only the header was looked at.
+fn journal_file(slot: &Slot, header: &FileHeader) -> StoredFile {
+    StoredFile::Journal(FileRecord {
+        sequence: header.sequence,
+        slot: slot.number,
+        salt: header.salt,
+        size: slot.size,
+        base_lsn: header.base_lsn,
+        last_lsn: header.base_lsn,
+        end: FILE_HEADER_BYTES as u64,
+        seal: None,
+        previous: header.previous,
+    })
+}
+
+/// Whether the file in its place is still this one.
+fn is_there(
+    file: &StoredFile,
+    found: &BTreeMap<u32, Found>,
+    segments: &BTreeMap<Place, SegmentRecord>,
+) -> bool {
+    match file {
+        StoredFile::Journal(record) => found
+            .get(&record.slot)
+            .and_then(|found| found.header)
+            .is_some_and(|header| header.salt == record.salt),
+        StoredFile::Segment(record) => segments.get(&file.place()) == Some(record),
     }
 }
 
@@ -166,12 +256,21 @@ fn check_format(parts: &Components, directory: &Path, names: &[String]) -> Resul
         let text = DirectoryFormat::CURRENT.encode();
         return checkpoint::write_whole(disk, directory, &path, text.as_bytes());
     }
-    read_format(disk, directory)
+    let format = read_format(disk, directory)?;
+    if format.version == FORMAT_VERSION {
+        return Ok(());
+    }
+    // Before anything is written that an older program would not understand.
+    tracing::info!(from = format.version, to = FORMAT_VERSION, "the directory is upgraded");
+    let text = DirectoryFormat { version: FORMAT_VERSION, ..format }.encode();
+    checkpoint::write_whole(disk, directory, &path, text.as_bytes())
 }
 
 /// Refuses a directory without a format file that holds anything all the same.
 pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
-    let foreign = names.iter().find(|name| !name.ends_with(".unfinished") && *name != RESERVE);
+    let foreign = names
+        .iter()
+        .find(|name| !name.ends_with(".unfinished") && *name != RESERVE && *name != MERGE_RESERVE);
     match foreign {
         None => Ok(()),
         Some(name) => Err(Error::new(
@@ -186,7 +285,7 @@ pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
 }
 
 /// Refuses what this version cannot read.
-pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
+pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<DirectoryFormat> {
     let path = directory.join(FORMAT_FILE);
     let file =
         disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
@@ -194,7 +293,8 @@ pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
     let format = DirectoryFormat::decode(&bytes).map_err(|why| {
         Error::new(ErrorKind::Format, format!("{} cannot be read: {why}", path.display()))
     })?;
-    if format.version != FORMAT_VERSION || format.incompatible != 0 || format.read_only != 0 {
+    let is_known = (FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&format.version);
+    if !is_known || format.incompatible != 0 || format.read_only != 0 {
         return Err(Error::new(
             ErrorKind::Format,
             format!(
@@ -207,7 +307,35 @@ pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<()> {
             ),
         ));
     }
-    Ok(())
+    Ok(format)
+}
+
+/// The segments whose headers are whole, and what those say.
+pub(crate) fn find_segments(
+    disk: &dyn Disk,
+    directory: &Path,
+    names: &[String],
+) -> Result<BTreeMap<Place, SegmentRecord>> {
+    let mut segments = BTreeMap::new();
+    for place in names.iter().filter_map(|name| Place::segment(name)) {
+        let path = place.path(directory);
+        let open = || {
+            let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+            let file = disk.open(&path, OpenMode::Existing)?;
+            let read = file.read_at(0, &mut bytes)?;
+            let size = file.size()?;
+            std::io::Result::Ok((SegmentHeader::decode(&bytes[..read]), size))
+        };
+        let (header, size) = open().map_err(|error| io_error("read", &path, error))?;
+        match header {
+            Ok(SegmentHeader(record)) if record.size <= size => {
+                segments.insert(place, record);
+            }
+            // Of an unfinished merge, or damaged: replay knows.
+            _ => {}
+        }
+    }
+    Ok(segments)
 }
 
 /// The slots and what their headers say.

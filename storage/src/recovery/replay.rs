@@ -10,11 +10,13 @@ use super::Found;
 use super::scan::{ScannedGroup, Scanner};
 use crate::checkpoint::io_error;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{Place, StoredFile};
 use crate::format::{
     Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
+    MergedRecord, SegmentRecord,
 };
 use crate::journal::{FileProgress, Slot, slot_path};
-use crate::position::{FileSequence, Lsn, Offset};
+use crate::position::{FileKey, FileSequence, Lsn, Offset};
 use crate::producers::Producers;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
@@ -29,7 +31,11 @@ pub(crate) struct Carried {
 /// What replay found.
 pub(crate) struct Replayed {
     /// Finished files, with the footers known so far.
-    pub(crate) finished: Vec<(FileRecord, Option<Footer>)>,
+    pub(crate) finished: BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
+    /// Files that a merge replayed here made needless. Checkpoints still name them.
+    pub(crate) retired: Vec<StoredFile>,
+    /// Files that should be there and are not whole.
+    pub(crate) missing: Vec<StoredFile>,
     /// The newest sequence ever used.
     pub(crate) newest: FileSequence,
     /// The last file and where its groups end, the one carried over not counted.
@@ -43,6 +49,7 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(
     state: &State,
     found: &BTreeMap<u32, Found>,
+    segments: &BTreeMap<Place, SegmentRecord>,
     checkpoint: Option<Checkpoint>,
     had_checkpoints: bool,
     directory: &Path,
@@ -58,8 +65,11 @@ pub(crate) fn replay(
     let mut run = Run {
         state,
         directory,
+        segments,
         progress: FileProgress::default(),
-        finished: Vec::new(),
+        finished: BTreeMap::new(),
+        retired: Vec::new(),
+        missing: BTreeMap::new(),
         lsn: Lsn(0),
         pending: None,
     };
@@ -108,20 +118,47 @@ pub(crate) fn replay(
         }
     }
 
+    run.report_missing();
     let carried = match run.pending.take() {
         Some((scanned, bytes)) => {
             Some(Carried { header: scanned.header, frames: scanned.frames, bytes })
         }
         None => None,
     };
-    Ok(Replayed { finished: run.finished, newest, last_file, lsn: run.lsn, carried })
+    let (finished, retired) = (run.finished, run.retired);
+    let missing = run.missing.into_values().collect();
+    Ok(Replayed { finished, retired, missing, newest, last_file, lsn: run.lsn, carried })
+}
+
+impl Replayed {
+    /// Does in the table of files what a merge says.
+    pub(crate) fn apply(&mut self, merged: &MergedRecord) {
+        apply(&mut self.finished, &mut self.retired, merged);
+    }
+}
+
+fn apply(
+    finished: &mut BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
+    retired: &mut Vec<StoredFile>,
+    merged: &MergedRecord,
+) {
+    retired.extend(merged.inputs.iter().filter_map(|key| finished.remove(key)).map(|(f, _)| f));
+    for output in &merged.outputs {
+        let file = StoredFile::Segment(*output);
+        finished.insert(file.key(), (file, None));
+    }
 }
 
 struct Run<'a> {
     state: &'a State,
     directory: &'a Path,
+    /// What the segments in the directory say that they are.
+    segments: &'a BTreeMap<Place, SegmentRecord>,
     progress: FileProgress,
-    finished: Vec<(FileRecord, Option<Footer>)>,
+    finished: BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
+    retired: Vec<StoredFile>,
+    /// Files that should be there and are not, unless a merge made them needless.
+    missing: BTreeMap<FileKey, StoredFile>,
     lsn: Lsn,
     /// The last group of the last file, verified, with its bytes.
     pending: Option<(ScannedGroup, Vec<u8>)>,
@@ -146,18 +183,22 @@ impl Run<'_> {
             let mut folded = self.state.folded();
             folded.lsn = checkpoint.lsn;
             folded.next_stream = checkpoint.next_stream;
+            folded.last_merge = checkpoint.last_merge;
+            folded.newest_time = checkpoint.wall_time;
             folded.producers = Producers::from_records(checkpoint.producers);
             folded.values = checkpoint.state.into_iter().collect();
             folded.damage.extend(checkpoint.damage);
         }
         for record in checkpoint.streams {
-            self.state.restore(Stream::restored(
-                record.stream,
-                record.start,
-                record.end,
-                record.last_time,
-                record.last_file,
-            ));
+            let mut folded = self.state.folded();
+            folded.newest_time = folded.newest_time.max(record.last_time);
+            drop(folded);
+            self.state.restore(Stream::restored(&record));
+        }
+        for (stream, policy) in checkpoint.policies {
+            if let Ok(stream) = self.state.stream(stream) {
+                stream.view().policy = policy;
+            }
         }
         for entry in checkpoint.active {
             if let Ok(stream) = self.state.stream(entry.stream) {
@@ -178,16 +219,42 @@ impl Run<'_> {
             let is_there = by_sequence.get(&record.sequence).is_some_and(|(slot, header)| {
                 slot.number == record.slot && header.salt == record.salt
             });
-            if is_there {
-                self.finished.push((record, None));
-            } else {
-                self.damage(format!(
-                    "journal file {} is missing from {}, or its header is damaged; what it holds \
-                     cannot be read",
-                    record.sequence,
-                    self.directory.display()
-                ));
+            self.restore_file(StoredFile::Journal(record), is_there);
+        }
+        for record in checkpoint.segments {
+            let file = StoredFile::Segment(record);
+            self.restore_file(file, self.segments.get(&file.place()) == Some(&record));
+        }
+    }
+
+    fn restore_file(&mut self, file: StoredFile, is_there: bool) {
+        if is_there {
+            self.finished.insert(file.key(), (file, None));
+        } else {
+            self.missing.insert(file.key(), file);
+        }
+    }
+
+    fn merged(&mut self, merged: &MergedRecord) {
+        for key in &merged.inputs {
+            self.missing.remove(key);
+        }
+        apply(&mut self.finished, &mut self.retired, merged);
+        for output in &merged.outputs {
+            let file = StoredFile::Segment(*output);
+            if self.segments.get(&file.place()) != Some(output) {
+                self.finished.remove(&file.key());
+                self.missing.insert(file.key(), file);
             }
+        }
+    }
+
+    fn report_missing(&self) {
+        for (key, file) in &self.missing {
+            self.damage(format!(
+                "{key} ({}) is missing, or its header is damaged; what it holds cannot be read",
+                file.place().path(self.directory).display()
+            ));
         }
     }
 
@@ -270,20 +337,18 @@ impl Run<'_> {
         let last_lsn = self.lsn;
         let footer = self.progress.footer_so_far(None);
         self.progress.finish(sequence);
-        self.finished.push((
-            FileRecord {
-                sequence,
-                slot: slot.number,
-                salt: header.salt,
-                size: slot.size,
-                base_lsn: header.base_lsn,
-                last_lsn,
-                end: at,
-                seal,
-                previous: header.previous,
-            },
-            Some(footer),
-        ));
+        let file = StoredFile::Journal(FileRecord {
+            sequence,
+            slot: slot.number,
+            salt: header.salt,
+            size: slot.size,
+            base_lsn: header.base_lsn,
+            last_lsn,
+            end: at,
+            seal,
+            previous: header.previous,
+        });
+        self.finished.insert(file.key(), (file, Some(footer)));
         Ok(at)
     }
 
@@ -330,8 +395,10 @@ impl Run<'_> {
             }
             Ok(Bytes::copy_from_slice(payload))
         });
-        outcome?;
+        let changes = outcome?;
+        folded.newest_time = folded.newest_time.max(group.header.wall_time);
         drop(folded);
+        changes.merged.iter().for_each(|merged| self.merged(merged));
         self.lsn = group.header.lsn;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the streams should hold against what was found in the files, read in the order of writing.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::report::{Problem, VerifyReport};
 use crate::format::Frame;
@@ -28,6 +29,8 @@ struct Expected {
     end: Offset,
     last_file: Option<FileSequence>,
     quarantine: Vec<(Offset, Offset)>,
+    /// Before this offset records may be missing because newer ones have their keys.
+    compacted_to: Offset,
 }
 
 impl Coverage {
@@ -38,6 +41,7 @@ impl Coverage {
                 end: view.end(),
                 last_file: view.last_file,
                 quarantine: view.quarantine.clone(),
+                compacted_to: view.compacted_to,
             };
             let seen = Seen {
                 expected: Some(expected),
@@ -56,13 +60,9 @@ impl Coverage {
         self.streams.get(&stream).is_some_and(|seen| seen.expected.is_some())
     }
 
-    /// The newest file read so far that holds the stream.
-    pub(super) fn last_file(&self, stream: StreamId) -> Option<FileSequence> {
-        self.streams.get(&stream).and_then(|seen| seen.last_file)
-    }
-
-    /// A batch that follows what was seen before.
-    pub(super) fn batch(&mut self, sequence: FileSequence, name: &str, frame: &Frame) {
+    /// A batch that follows what was seen before, from a file that may begin with
+    /// records of this journal file.
+    pub(super) fn batch(&mut self, first_rank: FileSequence, name: &str, frame: &Frame) {
         let seen = self.streams.entry(frame.stream).or_insert(Seen {
             expected: None,
             next: frame.base_offset,
@@ -70,11 +70,10 @@ impl Coverage {
             last_time: Timestamp(0),
             last_file: None,
         });
-        if frame.base_offset > seen.next {
-            let missing = seen.next..frame.base_offset;
-            if let Some(expected) = &seen.expected {
-                self.problems.push(expected.missing(frame.stream, missing, Some(name)));
-            }
+        if let Some(expected) = &seen.expected
+            && let Some(missing) = expected.gap(seen.next, frame.base_offset)
+        {
+            self.problems.push(expected.missing(frame.stream, missing, Some(name)));
         }
         if frame.base_offset < seen.found || frame.append_time < seen.last_time {
             self.problems.push(Problem {
@@ -89,7 +88,7 @@ impl Coverage {
         seen.found = seen.found.max(frame.end());
         seen.next = seen.next.max(seen.found);
         seen.last_time = seen.last_time.max(frame.append_time);
-        seen.last_file = Some(sequence);
+        seen.last_file = Some(first_rank);
     }
 
     /// The footer of a file with damaged groups says how far the stream went in it.
@@ -97,7 +96,9 @@ impl Coverage {
         let Some(seen) = self.streams.get_mut(&stream) else { return };
         let Some(expected) = &mut seen.expected else { return };
         if end > seen.next {
-            self.problems.push(expected.missing(stream, seen.next..end, Some(name)));
+            if let Some(missing) = expected.gap(seen.next, end) {
+                self.problems.push(expected.missing(stream, missing, Some(name)));
+            }
             seen.next = end;
             expected.end = expected.end.max(end);
         }
@@ -109,8 +110,8 @@ impl Coverage {
         for (stream, seen) in &self.streams {
             let Some(expected) = &seen.expected else { continue };
             report.streams += 1;
-            if seen.next < expected.end {
-                problems.push(expected.missing(*stream, seen.next..expected.end, None));
+            if let Some(missing) = expected.gap(seen.next, expected.end) {
+                problems.push(expected.missing(*stream, missing, None));
             }
             if seen.found > expected.end {
                 problems.push(Problem {
@@ -133,12 +134,13 @@ impl Coverage {
 }
 
 impl Expected {
-    fn missing(
-        &self,
-        stream: StreamId,
-        missing: std::ops::Range<Offset>,
-        before: Option<&str>,
-    ) -> Problem {
+    /// What is missing between two offsets, if compaction does not explain it.
+    fn gap(&self, next: Offset, found: Offset) -> Option<Range<Offset>> {
+        let first = next.max(self.compacted_to.min(found));
+        (first < found).then_some(first..found)
+    }
+
+    fn missing(&self, stream: StreamId, missing: Range<Offset>, before: Option<&str>) -> Problem {
         let is_known = self
             .quarantine
             .iter()

@@ -12,18 +12,19 @@
 //! cut and nobody was promised, or the remains of an earlier life of the slot.
 
 mod coverage;
-mod journal_file;
+mod live_file;
 mod report;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{self, RESERVE, io_error};
+use crate::checkpoint::{self, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{Disk, OpenMode, read_all};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Checkpoint, FILE_HEADER_BYTES, FORMAT_FILE, FileRecord};
-use crate::journal::{slot_number, slot_path};
+use crate::files::{Place, StoredFile};
+use crate::format::{Checkpoint, FILE_HEADER_BYTES, FORMAT_FILE, FileRecord, SegmentRecord};
+use crate::journal::slot_number;
 use crate::position::Lsn;
 use crate::recovery::{self, Found, Replayed};
 use crate::state::State;
@@ -79,33 +80,34 @@ pub fn verify(
         _ => io_error("lock", directory, error),
     })?;
     let mut report = VerifyReport::of(directory.to_owned());
-    recovery::read_format(disk, directory)?;
+    report.format_version = recovery::read_format(disk, directory)?.version;
     report.files.push(size_of(disk, directory, FORMAT_FILE, FileKind::Format)?);
 
     check_checkpoints(disk, directory, &names, &mut report)?;
-    let found = recovery::find_slots(disk, directory, &names)?;
+    let found = Contents {
+        slots: recovery::find_slots(disk, directory, &names)?,
+        segments: recovery::find_segments(disk, directory, &names)?,
+    };
     let (state, live) = replay(disk, directory, &names, &found, &mut report)?;
 
     let mut coverage = Coverage::new(&state);
-    let total = live.iter().map(|record| record.end).sum();
+    let total = live.iter().map(StoredFile::groups_end).sum();
     let mut at = VerifyProgress { done: 0, total };
     progress(at);
-    for (index, record) in live.iter().enumerate() {
-        let Some(found) = found.get(&record.slot) else { continue };
+    for (index, stored) in live.iter().enumerate() {
+        let path = stored.place().path(directory);
+        let handle =
+            disk.open(&path, OpenMode::Existing).map_err(|error| io_error("open", &path, error))?;
+        let size = handle.size().map_err(|error| io_error("read", &path, error))?;
         let before = at.done;
         let mut advance = |bytes| {
             at.done = before + bytes;
             progress(at);
         };
-        let file = journal_file::LiveFile {
-            directory,
-            disk,
-            record,
-            slot: &found.slot,
-            next: live.get(index + 1),
-        };
+        let next = live.get(index + 1);
+        let file = live_file::LiveFile { directory, disk, stored, handle, size, next };
         report.files.push(file.check(&mut coverage, &mut advance)?);
-        at.done = before + record.end;
+        at.done = before + stored.groups_end();
         progress(at);
     }
     coverage.finish(&mut report);
@@ -114,23 +116,36 @@ pub fn verify(
     Ok(report)
 }
 
-/// What a broker would find, and the files that it would read.
+/// The files of records whose headers are whole.
+struct Contents {
+    slots: BTreeMap<u32, Found>,
+    segments: BTreeMap<Place, SegmentRecord>,
+}
+
+/// What a broker would find, and the files that it would read, in the order of offsets.
 fn replay(
     disk: &dyn Disk,
     directory: &Path,
     names: &[String],
-    found: &BTreeMap<u32, Found>,
+    found: &Contents,
     report: &mut VerifyReport,
-) -> Result<(State, Vec<FileRecord>)> {
-    let (checkpoint, kept, _) = checkpoint::find(disk, directory, names)?;
+) -> Result<(State, Vec<StoredFile>)> {
+    let checkpoint::Checkpoints { newest, kept, .. } = checkpoint::find(disk, directory, names)?;
     let known: Vec<String> =
-        checkpoint.as_ref().map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default();
-    if let Some(checkpoint) = &checkpoint {
-        missing_files(checkpoint, found, report);
-    }
+        newest.as_ref().map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default();
+    let named: Vec<StoredFile> = newest.as_ref().map(named_files).unwrap_or_default();
     let state = State::default();
-    match recovery::replay(&state, found, checkpoint, !kept.is_empty(), directory) {
-        Ok(Replayed { finished, carried, .. }) => {
+    let replayed = recovery::replay(
+        &state,
+        &found.slots,
+        &found.segments,
+        newest,
+        !kept.is_empty(),
+        directory,
+    );
+    match replayed {
+        Ok(Replayed { finished, carried, missing, .. }) => {
+            missing.iter().for_each(|file| report_missing(file, report));
             let damage = state.folded().damage.clone();
             report.at_open = damage.into_iter().filter(|words| !known.contains(words)).collect();
             report.known_damage = known;
@@ -143,67 +158,80 @@ fn replay(
                 .iter()
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
-            let mut live: Vec<_> = finished.into_iter().map(|(record, _)| record).collect();
-            live.sort_by_key(|record| record.sequence);
-            Ok((state, live))
+            Ok((state, finished.into_values().map(|(file, _)| file).collect()))
         }
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => {
+            for file in named.iter().filter(|file| !found.has(file)) {
+                report_missing(file, report);
+            }
             report.at_open.push(error.to_string());
             // Without a state nothing is known of streams; the files can still be read.
-            Ok((State::default(), by_headers(found)))
+            Ok((State::default(), found.by_headers()))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Files that the newest checkpoint says hold live records, and that are not there.
-fn missing_files(checkpoint: &Checkpoint, found: &BTreeMap<u32, Found>, report: &mut VerifyReport) {
-    for record in &checkpoint.files {
-        let is_there = found
-            .get(&record.slot)
-            .and_then(|found| found.header)
-            .is_some_and(|header| header.sequence == record.sequence && header.salt == record.salt);
-        if !is_there {
-            let name = format!("journal-{:06}", record.slot);
-            let what = format!(
-                "journal file {} should be in {name}, but is missing or neither copy of its \
-                 header is whole",
-                record.sequence
-            );
-            report.add(Problem { file: Some(name), ..Problem::of(what) });
-        }
-    }
+/// Files that a checkpoint says hold live records.
+fn named_files(checkpoint: &Checkpoint) -> Vec<StoredFile> {
+    let journals = checkpoint.files.iter().map(|record| StoredFile::Journal(*record));
+    journals.chain(checkpoint.segments.iter().map(|record| StoredFile::Segment(*record))).collect()
 }
 
-/// All files whose header is whole, as far as a following header says where they end.
-fn by_headers(found: &BTreeMap<u32, Found>) -> Vec<FileRecord> {
-    let mut headers: Vec<_> =
-        found.values().filter_map(|found| Some((&found.slot, found.header?))).collect();
-    headers.sort_by_key(|(_, header)| header.sequence);
-    let ends: Vec<_> = headers
-        .iter()
-        .skip(1)
-        .map(|(_, next)| next.previous)
-        .chain([None])
-        .zip(&headers)
-        .map(|(previous, (_, header))| {
-            previous.filter(|previous| previous.sequence == header.sequence).map(|p| p.end)
-        })
-        .collect();
-    let closed = headers.into_iter().zip(ends).filter_map(|((slot, header), end)| {
-        Some(FileRecord {
-            sequence: header.sequence,
-            slot: slot.number,
-            salt: header.salt,
-            size: slot.size,
-            base_lsn: header.base_lsn,
-            last_lsn: Lsn(0),
-            end: end?,
-            seal: None,
-            previous: header.previous,
-        })
-    });
-    closed.collect()
+fn report_missing(file: &StoredFile, report: &mut VerifyReport) {
+    let name = name_of(file);
+    let what = format!(
+        "{} should be in {name}, but is missing or neither copy of its header is whole",
+        file.key()
+    );
+    report.add(Problem { file: Some(name), ..Problem::of(what) });
+}
+
+impl Contents {
+    fn has(&self, file: &StoredFile) -> bool {
+        match file {
+            StoredFile::Journal(record) => {
+                let header = self.slots.get(&record.slot).and_then(|found| found.header);
+                header.is_some_and(|h| h.sequence == record.sequence && h.salt == record.salt)
+            }
+            StoredFile::Segment(record) => self.segments.get(&file.place()) == Some(record),
+        }
+    }
+
+    /// All files whose header is whole, journal files as far as a following header says where
+    /// they end.
+    fn by_headers(&self) -> Vec<StoredFile> {
+        let mut headers: Vec<_> =
+            self.slots.values().filter_map(|found| Some((&found.slot, found.header?))).collect();
+        headers.sort_by_key(|(_, header)| header.sequence);
+        let ends: Vec<_> = headers
+            .iter()
+            .skip(1)
+            .map(|(_, next)| next.previous)
+            .chain([None])
+            .zip(&headers)
+            .map(|(previous, (_, header))| {
+                previous.filter(|previous| previous.sequence == header.sequence).map(|p| p.end)
+            })
+            .collect();
+        let closed = headers.into_iter().zip(ends).filter_map(|((slot, header), end)| {
+            Some(StoredFile::Journal(FileRecord {
+                sequence: header.sequence,
+                slot: slot.number,
+                salt: header.salt,
+                size: slot.size,
+                base_lsn: header.base_lsn,
+                last_lsn: Lsn(0),
+                end: end?,
+                seal: None,
+                previous: header.previous,
+            }))
+        });
+        let segments = self.segments.values().map(|record| StoredFile::Segment(*record));
+        let mut files: Vec<_> = closed.chain(segments).collect();
+        files.sort_by_key(StoredFile::key);
+        files
+    }
 }
 
 fn check_checkpoints(
@@ -239,7 +267,7 @@ fn list_the_rest(
     disk: &dyn Disk,
     directory: &Path,
     names: &[String],
-    live: &[FileRecord],
+    live: &[StoredFile],
     report: &mut VerifyReport,
 ) -> Result<()> {
     for name in names {
@@ -249,9 +277,13 @@ fn list_the_rest(
         let sidecar = checkpoint::sidecar_sequence(name);
         let kind = if slot_number(name).is_some() {
             FileKind::FreeSlot
+        } else if Place::segment(name).is_some() {
+            FileKind::OldSegment
+        } else if name.starts_with("segment-") && name.ends_with(".corrupt") {
+            FileKind::SetAside
         } else if sidecar.is_some() {
             FileKind::Footer
-        } else if name == RESERVE {
+        } else if name == RESERVE || name == MERGE_RESERVE {
             FileKind::Reserve
         } else if name.ends_with(".unfinished") {
             FileKind::Unfinished
@@ -260,9 +292,11 @@ fn list_the_rest(
         };
         let mut checked = size_of(disk, directory, name, kind)?;
         checked.sequence = sidecar;
-        let owner = live.iter().find(|record| Some(record.sequence) == sidecar);
-        if let (Some(record), Some(sequence)) = (owner, sidecar)
-            && checkpoint::read_sidecar(disk, directory, sequence, &record.salt).is_none()
+        let owner = live.iter().find(
+            |file| matches!(file, StoredFile::Journal(record) if Some(record.sequence) == sidecar),
+        );
+        if let (Some(owner), Some(sequence)) = (owner, sidecar)
+            && checkpoint::read_sidecar(disk, directory, sequence, &owner.salt()).is_none()
         {
             checked.problems.push(Problem {
                 file: Some(name.clone()),
@@ -287,8 +321,8 @@ fn size_of(disk: &dyn Disk, directory: &Path, name: &str, kind: FileKind) -> Res
     Ok(CheckedFile::new(name, kind, size))
 }
 
-fn name_of(record: &FileRecord) -> String {
-    let path = slot_path(Path::new(""), record.slot);
+fn name_of(file: &StoredFile) -> String {
+    let path = file.place().path(Path::new(""));
     path.to_string_lossy().into_owned()
 }
 

@@ -18,6 +18,12 @@ pub enum FileKind {
     Format,
     /// A journal file with live records.
     Journal,
+    /// What is alive of some finished files, written by a merge.
+    Segment,
+    /// A segment that nobody reads any more; removed when no checkpoint names it.
+    OldSegment,
+    /// A segment whose header was found damaged, kept for whoever can still read it.
+    SetAside,
     /// A place for a later journal file; what is in it belongs to nobody.
     FreeSlot,
     /// The state up to one group.
@@ -88,7 +94,10 @@ impl CheckedFile {
             kind,
             sequence: None,
             bytes,
-            live_bytes: if kind == FileKind::FreeSlot { 0 } else { bytes },
+            live_bytes: match kind {
+                FileKind::FreeSlot | FileKind::OldSegment => 0,
+                _ => bytes,
+            },
             groups: 0,
             batches: 0,
             records: 0,

@@ -163,7 +163,7 @@ fn a_full_disk_refuses_data_lets_control_work_go_on_and_resumes_by_itself() {
 #[test]
 fn deleting_a_stream_makes_room_on_a_disk_that_is_full_to_the_last_byte() {
     let machine = Machine::new(10);
-    machine.disk.set_capacity(1 << 20);
+    machine.disk.set_capacity(3 << 19);
     let storage = machine.open().unwrap();
     let (large, small) = (create(&storage), create(&storage));
     append(&storage, entry(vec![lines(small, 0, 1, 100)])).unwrap();

@@ -1,7 +1,6 @@
-//! Directories written by version 1, opened by every later version.
+//! Directories written by earlier versions, opened by every later one.
 //!
-//! `v1` holds a sealed, a recycled and an unsealed file, two checkpoints and a sidecar footer. It
-//! was written with `MESHLOG_WRITE_FIXTURE=1`, which refuses to overwrite one that exists.
+//! `v1` holds a sealed, a recycled and an unsealed file, two checkpoints and a sidecar footer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,22 +8,32 @@ use std::time::Duration;
 
 use meshlog_storage::disk::{ManualClock, OsDisk, SeededRandom, WriteMode};
 use meshlog_storage::{
-    Components, Control, Entry, NoObserver, Offset, Options, Storage, StreamId, Timestamp,
+    Compaction, Components, Control, Entry, NoObserver, Offset, Options, Policy, Storage, StreamId,
+    Timestamp,
 };
 
-use crate::support::{Lines, append, entry, lines, read_all, stamp};
+use crate::support::{Lines, append, entry, lines, read_all, read_compacted, stamp};
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1")
+fn fixture(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(version)
 }
 
-fn open(directory: &Path, clock: &Arc<ManualClock>) -> Storage {
+/// Copies a fixture to where it can be written.
+pub(crate) fn copy(version: &str, to: &Path) {
+    for file in std::fs::read_dir(fixture(version)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+pub(crate) fn open(directory: &Path, clock: &Arc<ManualClock>) -> Storage {
     let options = Options {
         directory: directory.to_owned(),
         group_bytes: 8 << 10,
         file_bytes_min: 32 << 10,
         file_bytes_max: 32 << 10,
         ring_bytes: 0,
+        compaction_bytes_min: 0,
         ..Options::default()
     };
     let parts = Components {
@@ -37,7 +46,7 @@ fn open(directory: &Path, clock: &Arc<ManualClock>) -> Storage {
     Storage::open_without_threads(options, parts).unwrap()
 }
 
-fn clock() -> Arc<ManualClock> {
+pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::starting_at(Timestamp(1_700_000_000_000_000_000)))
 }
 
@@ -45,14 +54,8 @@ const ROUNDS: u64 = 24;
 
 #[test]
 fn a_directory_of_version_1_opens_for_ever() {
-    if std::env::var_os("MESHLOG_WRITE_FIXTURE").is_some() {
-        write_fixture();
-    }
     let directory = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(fixture()).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), directory.path().join(file.file_name())).unwrap();
-    }
+    copy("v1", directory.path());
     let storage = open(directory.path(), &clock());
     assert!(storage.health().damage.is_empty(), "{:?}", storage.health().damage);
     assert_eq!(storage.state(), [("name".into(), "fixture".into())]);
@@ -76,51 +79,81 @@ fn a_directory_of_version_1_opens_for_ever() {
     append(&storage, entry(vec![lines(StreamId(2), 100, 1, 40)])).unwrap();
 }
 
+/// `v2` holds journal files with byte counts, segments of two merges, one of them compacted,
+/// policies, and an unsealed file. Written with `MESHLOG_WRITE_FIXTURE=1`, which refuses to
+/// overwrite one that exists.
+#[test]
+fn a_directory_of_version_2_opens_for_ever() {
+    if std::env::var_os("MESHLOG_WRITE_FIXTURE").is_some() {
+        write_fixture();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    copy("v2", directory.path());
+    let names: Vec<String> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(names.iter().any(|name| name.starts_with("segment-")), "{names:?}");
+    let clock = clock();
+    let storage = open(directory.path(), &clock);
+    assert!(storage.health().damage.is_empty(), "{:?}", storage.health().damage);
+    assert_eq!(storage.streams(), [StreamId(1), StreamId(2), StreamId(3)]);
+    let kept = read_all(&storage, StreamId(1), Offset(0)).unwrap();
+    assert_eq!(kept.len(), 21);
+    for (batch, tag) in kept.iter().zip(0..) {
+        assert_eq!(batch.payload, lines(StreamId(1), tag, 1, 900).payload[0]);
+    }
+    assert_eq!(storage.bounds(StreamId(2)).unwrap().start, Offset(18), "retention by count");
+    let compacted = read_compacted(&storage, StreamId(3), Offset(0)).unwrap();
+    let first = &compacted[0];
+    assert_eq!((first.base_offset, &first.offset_deltas[..]), (Offset(0), &[0, 2][..]));
+    assert_eq!(first.payload, "once\n@b 0\n");
+    assert_eq!(compacted.last().unwrap().end(), Offset(60));
+    append(&storage, entry(vec![lines(StreamId(2), 100, 1, 40)])).unwrap();
+    clock.advance(Duration::from_secs(10));
+    storage.drive();
+    assert_eq!(storage.bounds(StreamId(2)).unwrap().start, Offset(19), "the policy is in force");
+}
+
 fn write_fixture() {
-    let directory = fixture();
+    let directory = fixture("v2");
     assert!(!directory.exists(), "{} exists: a fixture is for ever", directory.display());
     let clock = clock();
     let storage = open(&directory, &clock);
-    let controls = |controls| Entry { controls, ..Entry::default() };
-    let (gone, kept, late) =
-        (storage.allocate_stream(), storage.allocate_stream(), storage.allocate_stream());
-    append(
-        &storage,
-        controls(vec![
-            Control::CreateStream(gone),
-            Control::CreateStream(kept),
-            Control::SetState { key: "name".into(), value: Some("fixture".into()) },
-        ]),
-    )
-    .unwrap();
-    for tag in 0..12 {
-        append(&storage, entry(vec![lines(gone, tag, 1, 3000)])).unwrap();
-    }
-    append(&storage, controls(vec![Control::DeleteStream(gone)])).unwrap();
-    for _ in 0..3 {
-        clock.advance(Duration::from_secs(11));
-        append(&storage, controls(vec![Control::SetState { key: "x".into(), value: None }]))
-            .unwrap();
+    let streams = [(); 3].map(|()| storage.allocate_stream());
+    let mut controls: Vec<Control> = streams.map(Control::CreateStream).to_vec();
+    let compact = Some(Compaction { tombstone_min_age: Duration::from_secs(1_000_000) });
+    controls.extend([
+        Control::SetPolicy(streams[1], Policy { max_count: Some(3), ..Policy::default() }),
+        Control::SetPolicy(streams[2], Policy { compact, ..Policy::default() }),
+    ]);
+    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+    let round = |tag: u64| {
+        let records = match tag {
+            0 => "once\n@a 0\n@b 0\n".to_owned(),
+            _ => format!("@a {tag}\n@c {tag}\n@d {tag}\n"),
+        };
+        let keyed = meshlog_storage::Batch {
+            payload: vec![records.into()],
+            count: 3,
+            ..lines(streams[2], 0, 1, 10)
+        };
+        let batches = vec![lines(streams[0], tag, 1, 900), lines(streams[1], tag, 1, 2500), keyed];
+        append(&storage, entry(batches)).unwrap();
+        clock.advance(Duration::from_secs(4));
+    };
+    (0..20).for_each(&round);
+    while storage.stats().merges < 2 {
+        clock.advance(Duration::from_secs(10));
         storage.drive();
     }
-    for tag in 0..ROUNDS {
-        append(&storage, entry(vec![lines(kept, tag, 2, 900)])).unwrap();
+    // Two checkpoints later the inputs are gone; this life ends by a crash.
+    for _ in 0..5 {
+        clock.advance(Duration::from_secs(10));
+        storage.drive();
     }
-    append(&storage, controls(vec![Control::TrimStream(kept, Offset(4))])).unwrap();
-    storage.close().unwrap();
-    drop(storage);
-    // This life ends by a crash: its file has no seal.
-    let storage = open(&directory, &clock);
-    append(&storage, controls(vec![Control::CreateStream(late)])).unwrap();
-    let last = Entry {
-        batches: vec![lines(late, 99, 1, 40)],
-        producer: Some(stamp(7, 0)),
-        ..Entry::default()
-    };
-    append(&storage, last).unwrap();
+    append(&storage, entry(vec![lines(streams[0], 20, 1, 900), lines(streams[1], 20, 1, 10)]))
+        .unwrap();
     std::mem::forget(storage);
-    // And so does the next: it carried the last group over and wrote the footer of that file.
-    std::fs::remove_file(directory.join("meshlog.lock")).unwrap();
-    std::mem::forget(open(&directory, &clock));
     let _ = std::fs::remove_file(directory.join("meshlog.lock"));
 }

@@ -4,10 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failing run names its seed")]
 
 mod appending;
+mod bounds;
+mod compacting;
 mod fixtures;
+mod merging;
 mod model;
 mod reading;
 mod real;
 mod restarting;
+mod retaining;
 mod support;
 mod verifying;

@@ -8,13 +8,15 @@
 //! `MESHLOG_CRASH_SEEDS` sets the number of runs (default 6); a failure names seed, call and plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meshlog_storage::disk::{CrashPlan, Disk as _, OpenMode, SeededRandom};
-use meshlog_storage::{Applied, Control, Durability, Entry, Offset, Storage, StreamId, Timestamp};
+use meshlog_storage::disk::{Clock as _, CrashPlan, Disk as _, OpenMode, SeededRandom};
+use meshlog_storage::{
+    Applied, Control, Durability, Entry, ErrorKind, Offset, Policy, Storage, StreamId, Timestamp,
+};
 
 use crate::support::{Machine, Outcome, lines, read_all, stamp, submit};
 
@@ -32,6 +34,7 @@ enum Step {
     Delete(usize),
     Trim(usize),
     SetState(u8, bool),
+    Policy(usize, Policy),
     Drive,
     Idle,
     Wait(u64),
@@ -45,7 +48,7 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
     let pick = |bound: u64| random.next_u64() % bound;
     let mut steps = vec![Step::Create, Step::Create, Step::Drive];
     while steps.len() < count {
-        steps.push(match pick(20) {
+        steps.push(match pick(21) {
             0 => Step::Create,
             1 => Step::Delete(pick(4) as usize),
             2 => Step::Trim(pick(4) as usize),
@@ -54,6 +57,7 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
             5 => Step::Wait(pick(12_000)),
             6 if pick(3) == 0 => Step::Reopen,
             7..=11 => Step::Drive,
+            20 => Step::Policy(pick(4) as usize, policy(pick(4))),
             _ => Step::Append {
                 streams: (0..=pick(3)).map(|_| pick(4) as usize).collect(),
                 length: [20, 400, 3000, 9000, 20_000][pick(5) as usize],
@@ -63,6 +67,47 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
         });
     }
     steps.push(Step::Drive);
+    steps
+}
+
+fn policy(kind: u64) -> Policy {
+    let none = Policy::default();
+    match kind {
+        0 => none,
+        1 => Policy { max_count: Some(4), ..none },
+        2 => Policy { max_bytes: Some(20_000), ..none },
+        _ => Policy { max_age: Some(Duration::from_secs(15)), ..none },
+    }
+}
+
+/// A run in which files of several streams are merged while appending goes on; one
+/// stream is limited, one deleted, one trimmed. What it claims is asserted below.
+fn merging() -> Vec<Step> {
+    let append = |streams: Vec<usize>, length: usize| Step::Append {
+        streams,
+        length,
+        producer: None,
+        durability: Durability::Synced,
+    };
+    let mut steps = vec![Step::Create, Step::Create, Step::Create, Step::Create];
+    steps.push(Step::Policy(2, policy(2)));
+    for round in 0..3 {
+        for _ in 0..4 {
+            steps.extend([append(vec![0, 1], 9000), append(vec![2, 3], 7000), Step::Drive]);
+            steps.push(append(vec![3], 300));
+        }
+        steps.extend([Step::Trim(0), Step::Trim(0), Step::Drive, Step::Wait(11_000)]);
+        for _ in 0..6 {
+            steps.extend([append(vec![1], 40), Step::Drive]);
+        }
+        steps.push(Step::Wait(11_000));
+        if round == 1 {
+            steps.extend([Step::Delete(0), Step::Drive, Step::Kill]);
+        }
+    }
+    for _ in 0..30 {
+        steps.extend([append(vec![3], 50), Step::Wait(3_000)]);
+    }
     steps
 }
 
@@ -106,6 +151,7 @@ struct Sent {
     controls: Vec<Control>,
     wanted: Durability,
     producer: Option<(u8, u64)>,
+    at: Timestamp,
 }
 
 /// What was asked for, and what was answered.
@@ -116,6 +162,11 @@ struct Model {
     sequences: BTreeMap<u8, u64>,
     /// What readers saw before the crash: never to change.
     seen: BTreeMap<StreamId, Vec<(Offset, Bytes)>>,
+    /// The start offsets they saw: never to fall.
+    starts: BTreeMap<StreamId, Offset>,
+    /// When the run ended.
+    now: Timestamp,
+    merges: u64,
 }
 
 /// The state after the first `entries` of those not refused.
@@ -123,12 +174,22 @@ struct Model {
 struct Expected {
     streams: BTreeMap<StreamId, (Offset, Vec<Piece2>)>,
     state: BTreeMap<Bytes, Bytes>,
+    /// Every policy that a stream ever had.
+    policies: BTreeMap<StreamId, Vec<Policy>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Piece2 {
     base: Offset,
     payload: Bytes,
+    /// When it was submitted.
+    at: Timestamp,
+}
+
+impl PartialEq for Piece2 {
+    fn eq(&self, other: &Self) -> bool {
+        (self.base, &self.payload) == (other.base, &other.payload)
+    }
 }
 
 impl Model {
@@ -154,6 +215,9 @@ impl Model {
                         expected.streams.insert(*stream, (Offset(0), Vec::new()));
                     }
                     Control::DeleteStream(stream) => drop(expected.streams.remove(stream)),
+                    Control::SetPolicy(stream, policy) => {
+                        expected.policies.entry(*stream).or_default().push(*policy);
+                    }
                     Control::TrimStream(stream, start) => {
                         if let Some((first, _)) = expected.streams.get_mut(stream) {
                             *first = (*first).max(*start);
@@ -170,7 +234,7 @@ impl Model {
                     let base = pieces.iter().map(|p: &Piece2| lines_in(&p.payload)).sum();
                     let payload = piece.payload.clone();
                     assert_eq!(lines_in(&payload), u64::from(piece.count), "{}", piece.entry);
-                    pieces.push(Piece2 { base: Offset(base), payload });
+                    pieces.push(Piece2 { base: Offset(base), payload, at: sent.at });
                 }
             }
             prefixes.push((index + 1, expected.clone()));
@@ -193,32 +257,73 @@ fn observe(storage: &Storage) -> Expected {
     let mut observed =
         Expected { state: storage.state().into_iter().collect(), ..Expected::default() };
     for stream in storage.streams() {
-        let bounds = storage.bounds(stream).unwrap();
-        let batches = read_all(storage, stream, bounds.start)
-            .unwrap_or_else(|error| panic!("stream {stream} cannot be read: {error}"));
+        // Reading drives the storage, which may raise the start offset.
+        let (bounds, batches) = loop {
+            let bounds = storage.bounds(stream).unwrap();
+            match read_all(storage, stream, bounds.start) {
+                Ok(batches) => break (bounds, batches),
+                Err(error) if matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. }) => {}
+                Err(error) => panic!("stream {stream} cannot be read: {error}"),
+            }
+        };
         let pieces = batches
             .into_iter()
-            .map(|batch| Piece2 { base: batch.base_offset, payload: batch.payload })
+            .map(|batch| Piece2 {
+                base: batch.base_offset,
+                payload: batch.payload,
+                at: batch.append_time,
+            })
             .collect();
         observed.streams.insert(stream, (bounds.start, pieces));
     }
     observed
 }
 
-/// Whether what is observed is this prefix; pieces wholly before the start offset are gone.
-fn matches(observed: &Expected, expected: &Expected) -> bool {
+/// Whether what is observed is this prefix; pieces wholly before the start offset are gone, and
+/// that is no higher than a trim or a limit allows.
+fn matches(observed: &Expected, expected: &Expected, all: &Expected, now: Timestamp) -> bool {
     observed.state == expected.state
         && observed.streams.len() == expected.streams.len()
         && observed.streams.iter().all(|(stream, (start, pieces))| {
-            expected.streams.get(stream).is_some_and(|(first, all)| {
-                let kept: Vec<_> = all
+            expected.streams.get(stream).is_some_and(|(first, every)| {
+                let kept: Vec<_> = every
                     .iter()
                     .filter(|piece| piece.base.0 + lines_in(&piece.payload) > start.0)
                     .cloned()
                     .collect();
-                start == first && *pieces == kept
+                let most = allowed(*stream, expected, all, now).max(*first);
+                *first <= *start && *start <= most && *pieces == kept
             })
         })
+}
+
+/// The highest start offset that the limits a stream ever had allow, however much of what was
+/// submitted is there.
+fn allowed(stream: StreamId, expected: &Expected, all: &Expected, now: Timestamp) -> Offset {
+    let Some((_, pieces)) = all.streams.get(&stream).or_else(|| expected.streams.get(&stream))
+    else {
+        return Offset(0);
+    };
+    let policies = all.policies.get(&stream).into_iter().flatten();
+    let (mut bytes, mut count, mut highest) = (0, 0, Offset(0));
+    let mut most = Offset(0);
+    let policies: Vec<_> = policies.collect();
+    for piece in pieces.iter().rev() {
+        let end = Offset(piece.base.0 + lines_in(&piece.payload));
+        let age = Duration::from_nanos(now.0 - piece.at.0);
+        let goes = policies.iter().any(|policy| {
+            policy.max_age.is_some_and(|most| age >= most)
+                || policy.max_bytes.is_some_and(|most| bytes >= most)
+                || policy.max_count.is_some_and(|most| count >= most)
+        });
+        if goes {
+            most = most.max(end);
+        }
+        bytes += piece.payload.len() as u64;
+        count += lines_in(&piece.payload);
+        highest = highest.max(end);
+    }
+    most.min(highest)
 }
 
 /// Plays a run until it ends or power is lost.
@@ -230,6 +335,7 @@ fn play(machine: &Machine, steps: &[Step]) -> Model {
             break;
         }
         machine.clock.advance(Duration::from_millis(1));
+        model.now = machine.clock.now();
         match step {
             Step::Create => {
                 let stream = storage.allocate_stream();
@@ -271,6 +377,12 @@ fn play(machine: &Machine, steps: &[Step]) -> Model {
                     send(&mut model, &storage, Entry { controls, ..Entry::default() }, None);
                 }
             }
+            Step::Policy(index, policy) => {
+                if let Some(stream) = model.streams.get(*index).copied() {
+                    let controls = vec![Control::SetPolicy(stream, *policy)];
+                    send(&mut model, &storage, Entry { controls, ..Entry::default() }, None);
+                }
+            }
             Step::SetState(key, set) => {
                 let value = set.then(|| Bytes::from(format!("value {tag}")));
                 let controls = vec![Control::SetState { key: Bytes::from(vec![*key]), value }];
@@ -284,6 +396,7 @@ fn play(machine: &Machine, steps: &[Step]) -> Model {
             }
             Step::Kill => {
                 storage.drive();
+                model.merges += storage.stats().merges;
                 std::mem::forget(storage);
                 machine.disk.kill();
                 match machine.open() {
@@ -304,7 +417,9 @@ fn play(machine: &Machine, steps: &[Step]) -> Model {
         if !machine.disk.has_crashed() && tag % 7 == 0 {
             look(&mut model, &storage);
         }
+        model.now = machine.clock.now();
     }
+    model.merges += storage.stats().merges;
     drop(storage);
     model
 }
@@ -321,7 +436,7 @@ fn send(model: &mut Model, storage: &Storage, entry: Entry, producer: Option<(u8
         .collect();
     let (controls, wanted) = (entry.controls.clone(), entry.durability);
     let outcome = submit(storage, entry);
-    let sent = Sent { outcome, pieces, controls, wanted, producer };
+    let sent = Sent { outcome, pieces, controls, wanted, producer, at: model.now };
     if !Model::is_refused(&sent)
         && let Some((id, sequence)) = producer
     {
@@ -333,6 +448,9 @@ fn send(model: &mut Model, storage: &Storage, entry: Entry, producer: Option<(u8
 fn look(model: &mut Model, storage: &Storage) {
     for stream in storage.streams() {
         // Reading drives the storage, which may commit the stream's deletion.
+        if let Ok(bounds) = storage.bounds(stream) {
+            model.starts.insert(stream, bounds.start);
+        }
         if let Ok(bounds) = storage.bounds(stream)
             && let Ok(batches) = read_all(storage, stream, bounds.start)
         {
@@ -346,11 +464,16 @@ fn look(model: &mut Model, storage: &Storage) {
 fn check(model: &Model, storage: &Storage, clean: bool) -> Expected {
     let damage = storage.health().damage;
     assert!(damage.is_empty(), "a crash is not damage: {damage:?}");
+    check_content(model, storage, clean)
+}
+
+fn check_content(model: &Model, storage: &Storage, clean: bool) -> Expected {
     let observed = observe(storage);
     let least = model.acknowledged();
     let prefixes = model.prefixes();
+    let (_, all) = prefixes.last().unwrap();
     let candidates = prefixes.iter().filter(|(entries, _)| *entries >= least);
-    let found = candidates.clone().any(|(_, expected)| matches(&observed, expected));
+    let found = candidates.clone().any(|(_, one)| matches(&observed, one, all, model.now));
     assert!(
         found,
         "what was recovered is no prefix that holds all {least} acknowledged entries\n\
@@ -358,8 +481,12 @@ fn check(model: &Model, storage: &Storage, clean: bool) -> Expected {
         summary(&observed)
     );
     if clean {
-        let (_, all) = prefixes.last().unwrap();
-        assert!(matches(&observed, all), "a clean restart drops nothing");
+        assert!(matches(&observed, all, all, model.now), "a clean restart drops nothing");
+    }
+    for (stream, start) in &model.starts {
+        if let Some((now, _)) = observed.streams.get(stream) {
+            assert!(now >= start, "the start of {stream} fell from {start} to {now}");
+        }
     }
     // What a reader saw is still there, unless deleted or trimmed since.
     for (stream, seen) in &model.seen {
@@ -491,6 +618,21 @@ fn recover_and_check(crashed: &Machine, model: &Model, plan: CrashPlan, seed: u6
     let after_two = check(model, &storage, false);
     drop(storage);
 
+    // The newest checkpoint rots: the older one and the journal say the same.
+    let rotten = Machine {
+        disk: machine.disk.after_crash(CrashPlan::KeepAll),
+        clock: Arc::clone(&machine.clock),
+        random: Arc::new(SeededRandom::new(seed ^ 2)),
+        options: machine.options.clone(),
+    };
+    if let Some(newest) = second_checkpoint(&rotten) {
+        rotten.disk.rot(&newest, |bytes| bytes[30] ^= 4);
+        let storage = rotten.open().unwrap();
+        let damage = storage.health().damage;
+        assert!(damage.iter().all(|sentence| sentence.contains("checkpoint")), "{damage:?}");
+        check_content(model, &storage, false);
+    }
+
     let storage = machine.open().unwrap();
     let observed = check(model, &storage, false);
     retry(model, &storage, &observed);
@@ -503,8 +645,19 @@ fn recover_and_check(crashed: &Machine, model: &Model, plan: CrashPlan, seed: u6
     image
 }
 
+/// The newest checkpoint, if there is an older one.
+fn second_checkpoint(machine: &Machine) -> Option<PathBuf> {
+    let mut names = machine.disk.list(Path::new("data")).unwrap();
+    names.retain(|name| name.starts_with("checkpoint-") && !name.ends_with("unfinished"));
+    names.sort();
+    let newest = names.pop()?;
+    (!names.is_empty()).then(|| Path::new("data").join(newest))
+}
+
 fn observe_closed(machine: &Machine) -> Expected {
     let storage = machine.open().unwrap();
+    storage.drive();
+    storage.drive();
     let observed = observe(&storage);
     storage.close().unwrap();
     observed
@@ -554,6 +707,16 @@ fn a_crash_while_files_are_rolled_and_used_again_loses_nothing_acknowledged() {
 
     let mut images = BTreeSet::new();
     let crashes = crash_everywhere(5, &scripted(), 1, &mut images);
+    println!("{crashes} crashes, {} distinct disk images", images.len());
+}
+
+#[test]
+fn a_crash_while_files_are_merged_loses_nothing_and_brings_nothing_back() {
+    let machine = Machine::new(6);
+    let model = play(&machine, &merging());
+    assert!(model.merges >= 2, "{} merges", model.merges);
+    let mut images = BTreeSet::new();
+    let crashes = crash_everywhere(6, &merging(), 1, &mut images);
     println!("{crashes} crashes, {} distinct disk images", images.len());
 }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use meshlog_storage::disk::{ManualClock, SeededRandom, SimulatedDisk};
 use meshlog_storage::{
     Batch, BatchCodec, Components, Control, Entry, Error, NoObserver, Offset, Options,
-    ProducerStamp, ReadRequest, Result, Storage, StoredBatch, StreamId, Timestamp,
+    ProducerStamp, ReadRequest, RecordKey, Result, Storage, StoredBatch, StreamId, Timestamp,
 };
 use parking_lot::Mutex;
 
-/// Payloads in these tests are lines; a record is one line.
+/// Payloads in these tests are lines; a record is one line. `@key value` has a key, `@key` alone
+/// is a tombstone.
 pub(crate) struct Lines;
 
 impl BatchCodec for Lines {
@@ -18,13 +19,25 @@ impl BatchCodec for Lines {
         Ok(payload.iter().filter(|byte| **byte == b'\n').count() as u32)
     }
 
-    fn keys(&self, payload: &Bytes) -> Result<Vec<Option<Bytes>>> {
-        Ok(vec![None; self.count(payload)? as usize])
+    fn keys(&self, payload: &Bytes) -> Result<Vec<Option<RecordKey>>> {
+        let key = |line: &[u8]| {
+            let rest = line.strip_prefix(b"@")?;
+            let end = rest.iter().position(|byte| *byte == b' ');
+            let key = Bytes::copy_from_slice(&rest[..end.unwrap_or(rest.len())]);
+            Some(RecordKey { key, is_tombstone: end.is_none() })
+        };
+        Ok(lines_of(payload).map(key).collect())
     }
 
-    fn retain(&self, payload: &Bytes, _keep: &[u32]) -> Result<Bytes> {
-        Ok(payload.clone())
+    fn retain(&self, payload: &Bytes, keep: &[u32]) -> Result<Bytes> {
+        let kept = (0_u32..).zip(lines_of(payload)).filter(|(index, _)| keep.contains(index));
+        Ok(kept.flat_map(|(_, line)| line.iter().copied().chain([b'\n'])).collect())
     }
+}
+
+/// The lines of a payload, without their ends.
+pub(crate) fn lines_of(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    payload.split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1])
 }
 
 /// A disk, a clock and a storage on them that moves only when told to.
@@ -44,6 +57,9 @@ impl Machine {
             chunk_cache_bytes: 64 << 10,
             file_bytes_min: 64 << 10,
             file_bytes_max: 256 << 10,
+            merge_memory_bytes: 48 << 10,
+            segment_bytes_min: 32 << 10,
+            compaction_bytes_min: 0,
             ..Options::default()
         };
         Self {
@@ -137,6 +153,21 @@ pub(crate) fn read_all(
     stream: StreamId,
     from: Offset,
 ) -> Result<Vec<StoredBatch>, Error> {
+    let batches = read_compacted(storage, stream, from)?;
+    let mut next = from;
+    for batch in &batches {
+        assert!(batch.base_offset <= next, "batches follow one another");
+        next = batch.end();
+    }
+    Ok(batches)
+}
+
+/// As [`read_all`], of a stream that may have holes.
+pub(crate) fn read_compacted(
+    storage: &Storage,
+    stream: StreamId,
+    from: Offset,
+) -> Result<Vec<StoredBatch>, Error> {
     let mut batches: Vec<StoredBatch> = Vec::new();
     let mut next = from;
     let mut hint = None;
@@ -147,7 +178,7 @@ pub(crate) fn read_all(
             return Ok(batches);
         }
         for batch in &slice.batches {
-            assert!(batch.base_offset <= next && batch.end() > next, "batches follow one another");
+            assert!(batch.end() > next, "a read goes forward");
             next = batch.end();
         }
         hint = slice.hint;

@@ -9,6 +9,8 @@ use meshlog_storage::{
     Control, Entry, ErrorKind, FileKind, Offset, Problem, StreamId, VerifyReport, verify,
 };
 
+use crate::merging::{half_dead, trim};
+use crate::retaining::pass;
 use crate::support::{Machine, append, create, entry, lines};
 
 fn report(machine: &Machine) -> meshlog_storage::Result<VerifyReport> {
@@ -51,11 +53,14 @@ fn written(seed: u64, clean: bool) -> (Machine, StreamId, StreamId) {
     (machine, stream, other)
 }
 
-/// The slot that holds the text of a line, and where.
+/// The file that holds the text of a line, and where.
 fn find(machine: &Machine, needle: &str) -> (String, usize) {
-    for name in machine.disk.list(Path::new("data")).unwrap() {
+    let mut names = machine.disk.list(Path::new("data")).unwrap();
+    names.sort_by_key(|name| !name.starts_with("segment-"));
+    for name in names {
         let mut found = None;
-        if name.starts_with("journal-") {
+        // A slot may still hold what a segment has now.
+        if name.starts_with("journal-") || name.starts_with("segment-") {
             machine.disk.rot(&Path::new("data").join(&name), |bytes| {
                 found = bytes.windows(needle.len()).position(|part| part == needle.as_bytes());
             });
@@ -148,6 +153,76 @@ fn every_kind_of_file_and_the_padding_is_looked_at() {
         flip(&machine, name, at);
     }
     assert_undamaged(&machine);
+}
+
+/// Three streams, most of one trimmed, and what was left merged.
+fn merged(seed: u64) -> (Machine, [StreamId; 3]) {
+    let machine = Machine::new(seed);
+    let (storage, streams) = half_dead(&machine);
+    trim(&storage, streams[0], 280);
+    pass(&machine, &storage, 300);
+    assert!(storage.stats().merges > 0);
+    storage.close().unwrap();
+    (machine, streams)
+}
+
+#[test]
+fn a_segment_is_read_from_its_header_to_its_footer() {
+    let (machine, [_, stream, _]) = merged(10);
+    assert_undamaged(&machine);
+    let found = report(&machine).unwrap();
+    let segments = found.files.iter().filter(|file| file.kind == FileKind::Segment);
+    assert!(segments.clone().map(|file| file.records).sum::<u64>() >= 100, "{found:#?}");
+
+    let (name, at) = find(&machine, &format!("{stream} 7 0 "));
+    assert!(name.starts_with("segment-"), "{name} holds what was merged");
+    flip(&machine, &name, at);
+    let found = report(&machine).unwrap();
+    let problems: Vec<_> = found.all_problems().collect();
+    let [problem] = problems[..] else { panic!("{problems:#?}") };
+    assert_eq!(problem.records, Some((stream, Offset(7)..Offset(8))));
+    assert!(problem.loses_records && problem.bytes.clone().unwrap().contains(&(at as u64)));
+    flip(&machine, &name, at);
+
+    let (mut group, mut seal, mut end) = (0, 0, 0);
+    machine.disk.rot(&Path::new("data").join(&name), |bytes| {
+        group = bytes[..at].chunks(4096).rposition(|block| block.starts_with(b"MLGR")).unwrap();
+        let is_seal = |block: &[u8]| block.starts_with(b"MLGR\x01");
+        seal = bytes.chunks(4096).rposition(is_seal).unwrap();
+        end = bytes.len();
+    });
+    // Both copies of the header, what follows them, the footer and what follows it.
+    for at in [20, 4096 + 20, 200, seal * 4096 + 70, end - 1] {
+        flip(&machine, &name, at);
+        let found = report(&machine).unwrap();
+        let problems: Vec<_> = found.all_problems().collect();
+        assert_eq!(problems.len(), 1, "{at}: {problems:#?}");
+        assert_eq!(problems[0].file.as_ref(), Some(&name), "{at}");
+        assert!(!problems[0].loses_records, "a broker serves everything: {problems:#?}");
+        flip(&machine, &name, at);
+    }
+    flip(&machine, &name, group * 4096 + 17);
+    let lost = report(&machine).unwrap();
+    let of_stream = lost.all_problems().filter_map(|problem| problem.records.clone());
+    let is_named =
+        of_stream.into_iter().any(|(id, range)| id == stream && range.contains(&Offset(7)));
+    assert!(is_named, "{:#?}", damage(&lost));
+    flip(&machine, &name, group * 4096 + 17);
+    assert_undamaged(&machine);
+}
+
+#[test]
+fn a_missing_segment_is_named_with_the_offsets_it_held() {
+    let (machine, [_, stream, _]) = merged(11);
+    let (name, _) = find(&machine, &format!("{stream} 7 0 "));
+    machine.disk.remove(&Path::new("data").join(&name)).unwrap();
+    let found = report(&machine).unwrap();
+    let missing = found.problems.iter().find(|p| p.what.contains("should be in")).unwrap();
+    assert_eq!(missing.file.as_ref(), Some(&name));
+    let lost = found.problems.iter().find_map(|problem| {
+        problem.records.clone().filter(|(id, range)| *id == stream && range.contains(&Offset(7)))
+    });
+    assert!(lost.is_some(), "{:#?}", found.problems);
 }
 
 #[test]

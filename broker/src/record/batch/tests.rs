@@ -145,7 +145,9 @@ proptest! {
         }
         prop_assert_eq!(RecordBatchCodec.count(&batch).unwrap() as usize, records.len());
         let keys: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
-        prop_assert_eq!(RecordBatchCodec.keys(&batch).unwrap(), keys);
+        let found = RecordBatchCodec.keys(&batch).unwrap().into_iter();
+        let found: Vec<_> = found.map(|key| key.map(|key| key.key)).collect();
+        prop_assert_eq!(found, keys);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One journal file from its header to its seal.
+//! One file of records from its header to its seal.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,13 +10,14 @@ use super::coverage::Coverage;
 use super::report::{CheckedFile, FileKind, Problem};
 use super::{GROUPS_START, name_of};
 use crate::checkpoint::{self, io_error};
-use crate::disk::{BLOCK, Disk};
+use crate::disk::{BLOCK, Disk, DiskFile};
 use crate::error::Result;
+use crate::files::StoredFile;
 use crate::format::{
     FileHeader, FileRecord, Footer, FooterStream, Frame, FrameKind, GROUP_HEADER_BYTES, Malformed,
+    SegmentHeader, SegmentRecord,
 };
-use crate::journal::{Slot, slot_path};
-use crate::position::{FileSequence, Lsn, StreamId};
+use crate::position::{Lsn, StreamId};
 use crate::read::footers;
 use crate::recovery::{ScannedGroup, Scanner};
 
@@ -24,21 +25,27 @@ use crate::recovery::{ScannedGroup, Scanner};
 const WINDOW: usize = 4 << 20;
 /// Progress is said after so many bytes.
 const STEP: u64 = 16 << 20;
-/// Of an encoded header.
+/// Of an encoded header of a journal file.
 const HEADER_BYTES: usize = 84;
+/// Of an encoded header of a segment.
+const SEGMENT_HEADER_USED: usize = 16 + SegmentRecord::BYTES + 4;
 
 /// A file with live records.
 pub(super) struct LiveFile<'a> {
     pub(super) directory: &'a Path,
     pub(super) disk: &'a dyn Disk,
-    pub(super) record: &'a FileRecord,
-    pub(super) slot: &'a Slot,
+    pub(super) stored: &'a StoredFile,
+    pub(super) handle: Arc<dyn DiskFile>,
+    /// Its length on disk.
+    pub(super) size: u64,
     /// The live file after it.
-    pub(super) next: Option<&'a FileRecord>,
+    pub(super) next: Option<&'a StoredFile>,
 }
 
 struct Check<'a> {
     file: &'a LiveFile<'a>,
+    /// Where its groups end.
+    end: u64,
     scanner: Scanner,
     coverage: &'a mut Coverage,
     footer: HashMap<StreamId, FooterStream>,
@@ -55,25 +62,30 @@ impl LiveFile<'_> {
         coverage: &mut Coverage,
         advance: &mut dyn FnMut(u64),
     ) -> Result<CheckedFile> {
-        let record = self.record;
-        let mut checked = CheckedFile::new(&name_of(record), FileKind::Journal, self.slot.size);
-        checked.sequence = Some(record.sequence);
-        checked.live_bytes = record.end;
+        let (kind, sequence) = match self.stored {
+            StoredFile::Journal(record) => (FileKind::Journal, Some(record.sequence)),
+            StoredFile::Segment(_) => (FileKind::Segment, None),
+        };
+        let end = self.stored.groups_end();
+        let mut checked = CheckedFile::new(&name_of(self.stored), kind, self.size);
+        checked.sequence = sequence;
+        checked.live_bytes = end;
+        let newest = match self.stored {
+            StoredFile::Journal(record) => Lsn(record.base_lsn.0.saturating_sub(1)),
+            StoredFile::Segment(_) => Lsn(0),
+        };
+        let (salt, number) = (self.stored.salt(), self.stored.number());
         let check = Check {
             file: self,
-            scanner: Scanner::with_window(
-                Arc::clone(&self.slot.file),
-                record.salt,
-                record.sequence,
-                WINDOW,
-            ),
+            end,
+            scanner: Scanner::with_window(Arc::clone(&self.handle), salt, number, WINDOW),
             coverage,
             footer: HashMap::new(),
             checked,
-            newest: Lsn(record.base_lsn.0.saturating_sub(1)),
+            newest,
             has_lost_groups: false,
         };
-        let path = slot_path(self.directory, record.slot);
+        let path = self.stored.place().path(self.directory);
         check.run(advance).map_err(|error| io_error("read", &path, error))
     }
 }
@@ -81,7 +93,7 @@ impl LiveFile<'_> {
 impl Check<'_> {
     fn run(mut self, advance: &mut dyn FnMut(u64)) -> io::Result<CheckedFile> {
         self.headers()?;
-        let end = self.file.record.end;
+        let end = self.end;
         let (mut at, mut said) = (GROUPS_START, 0);
         while at < end {
             let Some(group) = self.next_group(at)? else { break };
@@ -99,7 +111,7 @@ impl Check<'_> {
 
     /// The group at a position or, if that one is damaged, the next whole one.
     fn next_group(&mut self, at: u64) -> io::Result<Option<ScannedGroup>> {
-        let end = self.file.record.end;
+        let end = self.end;
         self.read_ahead(at)?;
         let why = match self.scanner.group(at, end)? {
             Ok(group) if group.header.lsn == self.newest.next() && !group.header.is_seal => {
@@ -128,21 +140,25 @@ impl Check<'_> {
 
     fn group(&mut self, group: &ScannedGroup) -> io::Result<()> {
         let name = self.checked.name.clone();
-        let sequence = self.file.record.sequence;
+        let first_rank = self.file.stored.first_rank();
         self.checked.groups += 1;
         let mut payloads_end = GROUP_HEADER_BYTES as u64;
         for frame in &group.frames {
             payloads_end =
                 payloads_end.max(u64::from(frame.payload_offset) + u64::from(frame.payload_bytes));
             self.payload(group, frame)?;
+            if let StoredFile::Segment(record) = self.file.stored {
+                self.belongs(record, group, frame);
+            }
             if frame.kind != FrameKind::Batch {
                 continue;
             }
             self.checked.batches += 1;
             self.checked.records += u64::from(frame.count);
-            let before = self.coverage.last_file(frame.stream);
-            footers::add(&mut self.footer, frame, group.position, before);
-            self.coverage.batch(sequence, &name, frame);
+            let before = self.footer.get(&frame.stream).map_or(0, |entry| entry.bytes);
+            let bytes = (before, u64::from(frame.payload_bytes));
+            footers::add(&mut self.footer, frame, group.position, bytes);
+            self.coverage.batch(first_rank, &name, frame);
         }
         let header = &group.header;
         let (table, length) = (u64::from(header.table_offset), u64::from(header.length));
@@ -204,24 +220,48 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// A segment holds batches only, of streams between those that its record names.
+    fn belongs(&mut self, record: &SegmentRecord, group: &ScannedGroup, frame: &Frame) {
+        let (lowest, highest) = record.streams;
+        if frame.kind == FrameKind::Batch && (lowest..=highest).contains(&frame.stream) {
+            return;
+        }
+        let start = group.position + u64::from(frame.payload_offset);
+        let range = start..start + u64::from(frame.payload_bytes);
+        self.problem(
+            range,
+            true,
+            format!(
+                "a record of stream {} is here, which the header of the segment does not name",
+                frame.stream
+            ),
+        );
+    }
+
     fn headers(&mut self) -> io::Result<()> {
-        let record = self.file.record;
         // Only a group proves that both copies were synced; without one, one of them may be torn.
-        if record.end == GROUPS_START {
+        if self.end == GROUPS_START {
             return Ok(());
         }
         let bytes = self.scanner.read(0, to_usize(GROUPS_START))?.to_vec();
         for (copy, block) in bytes.chunks(BLOCK).enumerate() {
             let start = (copy * BLOCK) as u64;
             let range = start..start + BLOCK as u64;
-            match FileHeader::decode_copy(block) {
-                Ok(header) if header.salt != record.salt || header.sequence != record.sequence => {
+            let (is_same, used) = match self.file.stored {
+                StoredFile::Journal(record) => (is_header_of(record, block), HEADER_BYTES),
+                StoredFile::Segment(record) => {
+                    let header = SegmentHeader::decode_copy(block);
+                    (header.map(|header| header.0 == *record), SEGMENT_HEADER_USED)
+                }
+            };
+            match is_same {
+                Ok(false) => {
                     self.problem(range, false, "this copy of the header is of another file");
                 }
-                Ok(_) if block[HEADER_BYTES..].iter().any(|byte| *byte != 0) => {
+                Ok(true) if block[used..].iter().any(|byte| *byte != 0) => {
                     self.problem(range, false, "bytes after the header are not zero as written");
                 }
-                Ok(_) => {}
+                Ok(true) => {}
                 Err(why) => self.problem(
                     range,
                     false,
@@ -240,39 +280,38 @@ impl Check<'_> {
 
     /// The seal, or the sidecar, against the footer made again from the frame tables.
     fn footer(&mut self) -> io::Result<()> {
-        let record = self.file.record;
-        let seal = match record.seal {
-            Some(seal) => seal,
-            // The next file's groups were written after this one's seal, which took an LSN.
-            None if self.file.next.is_some_and(|next| {
-                next.sequence == record.sequence.next()
-                    && next.end > GROUPS_START
-                    && next.base_lsn == self.newest.next().next()
-                    && !self.has_lost_groups
-            }) =>
-            {
-                record.end
-            }
-            None => {
-                let (disk, directory) = (self.file.disk, self.file.directory);
-                let sidecar =
-                    checkpoint::read_sidecar(disk, directory, record.sequence, &record.salt);
-                if let Some(footer) = sidecar {
-                    self.compare(&footer, record.end..record.end);
+        let seal = match self.file.stored {
+            StoredFile::Segment(record) => record.end,
+            StoredFile::Journal(record) => match record.seal {
+                Some(seal) => seal,
+                None if self.has_seal_lost(record) => record.end,
+                None => {
+                    let (disk, directory) = (self.file.disk, self.file.directory);
+                    let sidecar =
+                        checkpoint::read_sidecar(disk, directory, record.sequence, &record.salt);
+                    if let Some(footer) = sidecar {
+                        self.compare(&footer, record.end..record.end);
+                    }
+                    return Ok(());
                 }
-                return Ok(());
-            }
+            },
         };
-        let size = self.file.slot.size;
+        let size = self.file.size;
         if seal >= size {
             self.problem(seal..seal, false, "the file is cut short before its footer");
             return Ok(());
         }
         match self.scanner.group(seal, size)? {
             Ok(group) if group.header.is_seal => {
-                // Its padding may be torn: a seal counts once its table is whole.
                 let range = seal..seal + u64::from(group.header.length);
                 self.checked.live_bytes = range.end;
+                if let StoredFile::Segment(_) = self.file.stored {
+                    // The padding of a journal file's seal may be torn: a seal counts once its
+                    // table is whole. A segment counts once all of it was synced.
+                    let table = u64::from(group.header.table_offset);
+                    let table_end = seal + table + u64::from(group.header.table_bytes);
+                    self.zeros(table_end..range.end)?;
+                }
                 match Footer::decode(&group.table) {
                     Ok(footer) => self.compare(&footer, range),
                     Err(why) => self.problem(range, false, format!("its footer is {why}")),
@@ -291,6 +330,15 @@ impl Check<'_> {
         }
     }
 
+    /// The next file's groups were written after this one's seal, which took an LSN.
+    fn has_seal_lost(&self, record: &FileRecord) -> bool {
+        let Some(StoredFile::Journal(next)) = self.file.next else { return false };
+        next.sequence == record.sequence.next()
+            && next.end > GROUPS_START
+            && next.base_lsn == self.newest.next().next()
+            && !self.has_lost_groups
+    }
+
     fn compare(&mut self, footer: &Footer, range: Range<u64>) {
         if self.has_lost_groups {
             for entry in &footer.streams {
@@ -300,13 +348,9 @@ impl Check<'_> {
         }
         // A stream deleted since may be in either of them and not in the other.
         let in_footer = footer.streams.iter().filter(|entry| self.coverage.is_live(entry.stream));
-        let is_same = in_footer.clone().all(|entry| {
-            self.footer.get(&entry.stream).is_some_and(|made| {
-                made.end == entry.end
-                    && made.runs == entry.runs
-                    && may_follow(entry.previous, made.previous)
-            })
-        });
+        let is_same = in_footer
+            .clone()
+            .all(|entry| self.footer.get(&entry.stream).is_some_and(|made| agrees(entry, made)));
         let made = self.footer.keys().filter(|stream| self.coverage.is_live(**stream)).count();
         if !is_same || in_footer.count() != made {
             self.problem(range, false, "its footer does not say what the file holds");
@@ -320,10 +364,25 @@ impl Check<'_> {
     }
 }
 
-/// Whether a footer may name this file as the stream's previous one, if `found` is the newest one
-/// that was read. A file that nobody needs any more may be named and gone.
-fn may_follow(named: Option<FileSequence>, found: Option<FileSequence>) -> bool {
-    found.is_none() || named >= found
+fn is_header_of(record: &FileRecord, block: &[u8]) -> std::result::Result<bool, Malformed> {
+    let header = FileHeader::decode_copy(block)?;
+    Ok(header.salt == record.salt && header.sequence == record.sequence)
+}
+
+/// Whether a footer says of a stream what was found. Bytes are counted since the directory was
+/// upgraded, and what was in it before counts for none of them.
+fn agrees(entry: &FooterStream, found: &FooterStream) -> bool {
+    let is_counted = entry.bytes_inside() == found.bytes_inside();
+    let first = (entry.runs[0].bytes, found.runs[0].bytes);
+    entry.end == found.end
+        && entry.bytes_inside() <= found.bytes_inside()
+        && entry.runs.len() == found.runs.len()
+        && entry.runs.iter().zip(&found.runs).all(|(run, made)| {
+            let (inside, made_inside) = (run.bytes - first.0, made.bytes - first.1);
+            (run.base_offset, run.append_time, run.position)
+                == (made.base_offset, made.append_time, made.position)
+                && (inside == made_inside || (!is_counted && inside < made_inside))
+        })
 }
 
 fn to_usize(number: u64) -> usize {

@@ -1,0 +1,346 @@
+//! Which files to merge.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use crate::compaction::Compacting;
+use crate::engine::Engine;
+use crate::files::{ReadableFile, StoredFile};
+use crate::format::{FILE_HEADER_BYTES, Footer, FooterStream};
+use crate::position::{FileKey, FileSequence, Offset, StreamId, Timestamp};
+use crate::stream::last_run;
+
+/// Files whose footers are looked at in one step.
+const LOOKS: usize = 64;
+/// So many small files in a row are made one.
+const SMALL_FILES: usize = 8;
+/// Streams with segments of their own in one merge, at most.
+const OWN_MAX: usize = 64;
+/// Readers walked over so many times a file's length without finding anything in it.
+const WALKS: u64 = 8;
+/// To compact a stream, so many times the largest file is rewritten that holds others.
+const OTHERS_FACTOR: u64 = 8;
+
+/// How much of a file is alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimate {
+    epoch: u64,
+    /// Bytes that what is alive takes, nearly.
+    live: u64,
+    /// Bytes that a merge would free.
+    waste: u64,
+    /// Bytes of the file, as far as the waste is a part of them.
+    whole: u64,
+}
+
+/// What one merge does.
+pub(crate) struct Plan {
+    /// In the order of their keys.
+    pub(crate) inputs: Vec<Arc<ReadableFile>>,
+    pub(crate) first_rank: FileSequence,
+    pub(crate) rank: FileSequence,
+    /// Streams that get segments of their own.
+    pub(crate) own: HashSet<StreamId>,
+    /// Fewer bytes are taken afterwards.
+    pub(crate) frees_space: bool,
+    /// Streams of which superseded records are left out.
+    pub(crate) compacting: BTreeMap<StreamId, Compacting>,
+}
+
+/// Looks at files that changed; answers whether all are known now.
+pub(crate) fn estimate(
+    engine: &Engine,
+    estimates: &mut BTreeMap<FileKey, Estimate>,
+    epoch: u64,
+) -> bool {
+    let files = engine.files.all();
+    let known: BTreeSet<FileKey> = files.iter().map(|(file, _)| file.key()).collect();
+    estimates.retain(|key, _| known.contains(key));
+    let mut looks = 0;
+    for (file, readable) in &files {
+        let key = file.key();
+        if estimates.get(&key).is_some_and(|known| known.epoch == epoch) {
+            continue;
+        }
+        looks += 1;
+        if looks > LOOKS {
+            return false;
+        }
+        match engine.footers.load(engine, readable) {
+            Ok(footer) => {
+                estimates.insert(key, Estimate::of(engine, file, readable, &footer, epoch));
+            }
+            // What cannot be read is not merged.
+            Err(error) => {
+                tracing::debug!(%error, %key, "a footer cannot be read");
+                let whole = readable.end;
+                estimates.insert(key, Estimate { epoch, live: whole, waste: 0, whole });
+            }
+        }
+    }
+    true
+}
+
+impl Estimate {
+    fn of(
+        engine: &Engine,
+        file: &StoredFile,
+        readable: &ReadableFile,
+        footer: &Footer,
+        epoch: u64,
+    ) -> Self {
+        let (mut live, mut all) = (0_u64, 0_u64);
+        for entry in &footer.streams {
+            let (part, whole) = alive(engine, entry);
+            live += part;
+            all += whole;
+        }
+        let groups = readable.groups_end - FILE_HEADER_BYTES as u64;
+        let share = |part: u64| {
+            let scaled = u128::from(groups) * u128::from(part) / u128::from(all.max(1));
+            u64::try_from(scaled).unwrap_or(groups)
+        };
+        let live = share(live);
+        // The rest of a journal file's slot is waste as well.
+        let whole = match file {
+            StoredFile::Journal(record) => record.size,
+            StoredFile::Segment(_) => groups,
+        };
+        Self { epoch, live, waste: whole.saturating_sub(live), whole }
+    }
+
+    fn is_wasteful(&self, share: u64) -> bool {
+        self.waste * share > self.whole
+    }
+}
+
+/// Payload bytes of a stream in a file that are alive, and all of them. In files of version 1,
+/// which counted none, offsets stand for bytes.
+fn alive(engine: &Engine, entry: &FooterStream) -> (u64, u64) {
+    let base = entry.runs[0].base_offset;
+    let is_counted = entry.bytes_inside() > 0;
+    let all = if is_counted { entry.bytes_inside() } else { entry.end.0 - base.0 };
+    let Ok(stream) = engine.state.stream(entry.stream) else { return (0, all) };
+    let start = stream.view().start;
+    let live = if start >= entry.end {
+        0
+    } else if start <= base {
+        all
+    } else if is_counted {
+        let before = last_run(&entry.runs, |run| run.base_offset <= start);
+        entry.bytes - before.map_or(entry.runs[0].bytes, |run| run.bytes)
+    } else {
+        entry.end.0 - start.0
+    };
+    (live, all)
+}
+
+/// A rank: its files and what is known of them.
+#[derive(Default)]
+struct Rank {
+    files: Vec<(StoredFile, Arc<ReadableFile>)>,
+    live: u64,
+    waste: u64,
+    is_wasteful: bool,
+    is_walked: bool,
+    is_damaged: bool,
+}
+
+/// The merge that is most worth while, if one is.
+pub(crate) fn choose(
+    engine: &Engine,
+    estimates: &BTreeMap<FileKey, Estimate>,
+    damaged: &BTreeSet<FileKey>,
+) -> Option<Plan> {
+    let ranks = ranks(engine, estimates, damaged);
+    let whole = engine.options.file_bytes_max;
+    let small = whole / SMALL_FILES as u64;
+    let is_mergeable =
+        |rank: &Rank| !rank.is_damaged && (rank.is_wasteful || rank.is_walked || rank.live < small);
+    let mut best: Option<(u64, usize, usize)> = None;
+    let mut first = 0;
+    while first < ranks.len() {
+        let mut end = first;
+        let (mut live, mut waste, mut is_needed) = (0, 0, false);
+        while end < ranks.len()
+            && is_mergeable(&ranks[end])
+            && (end == first || live + ranks[end].live <= whole)
+        {
+            live += ranks[end].live;
+            waste += ranks[end].waste;
+            is_needed |= ranks[end].is_wasteful || ranks[end].is_walked;
+            end += 1;
+        }
+        let is_worth = is_needed || end - first >= SMALL_FILES;
+        if is_worth && best.is_none_or(|(most, ..)| waste > most) {
+            best = Some((waste, first, end));
+        }
+        first = end.max(first + 1);
+    }
+    let (_, first, end) = best?;
+    plan(engine, &ranks[first..end], small, estimates, BTreeMap::new())
+}
+
+/// The merge that compacts the stream with most to gain, if one has enough.
+pub(crate) fn choose_compaction(
+    engine: &Engine,
+    estimates: &BTreeMap<FileKey, Estimate>,
+    damaged: &BTreeSet<FileKey>,
+) -> Option<Plan> {
+    let now = engine.retention.trusted_time();
+    let ranks = ranks(engine, estimates, damaged);
+    let mut best: Option<(u64, usize, usize, StreamId, Compacting)> = None;
+    for stream in engine.state.streams() {
+        let (policy, compacted_to, start) = {
+            let view = stream.view();
+            (view.policy, view.compacted_to, view.start)
+        };
+        let Some(compaction) = policy.compact else { continue };
+        let tombstones = now.and_then(|now| {
+            let age = u64::try_from(compaction.tombstone_min_age.as_nanos()).ok()?;
+            now.0.checked_sub(age).map(Timestamp)
+        });
+        let Some(row) = row(engine, &ranks, stream.id, start, compacted_to) else { continue };
+        let is_worth = row.dirty > 0
+            && row.dirty >= engine.options.compaction_bytes_min
+            && row.dirty >= row.clean / 2;
+        if is_worth && best.as_ref().is_none_or(|(most, ..)| row.dirty > *most) {
+            let compacting = Compacting { from: compacted_to, to: row.to, tombstones };
+            best = Some((row.dirty, row.first, row.end, stream.id, compacting));
+        }
+    }
+    let (_, first, end, stream, compacting) = best?;
+    let small = engine.options.file_bytes_max / SMALL_FILES as u64;
+    let compacting = BTreeMap::from([(stream, compacting)]);
+    plan(engine, &ranks[first..end], small, estimates, compacting)
+}
+
+/// The ranks in a row that hold a stream from its start on.
+struct Row {
+    first: usize,
+    end: usize,
+    /// One past the stream's last offset in them.
+    to: Offset,
+    dirty: u64,
+    clean: u64,
+}
+
+fn row(
+    engine: &Engine,
+    ranks: &[Rank],
+    id: StreamId,
+    start: Offset,
+    compacted_to: Offset,
+) -> Option<Row> {
+    let mut row: Option<Row> = None;
+    let mut others = 0;
+    for (index, rank) in ranks.iter().enumerate() {
+        let mut held = None;
+        for (_, file) in rank.files.iter().filter(|(_, file)| file.may_hold(id)) {
+            let footer = engine.footers.load(engine, file).ok()?;
+            let Some(entry) = footer.find(id).filter(|entry| entry.end > start) else { continue };
+            let (live, _) = alive(engine, entry);
+            let (dirty, clean) = if entry.end > compacted_to { (live, 0) } else { (0, live) };
+            let (all_dirty, all_clean, _) = held.unwrap_or((0, 0, Offset(0)));
+            held = Some((all_dirty + dirty, all_clean + clean, entry.end));
+        }
+        others += rank.live;
+        if row.is_none() && held.is_none() {
+            others = 0;
+            continue;
+        }
+        // What stands between is rewritten as well; beyond a limit the rest waits.
+        let is_too_much = others > OTHERS_FACTOR * engine.options.file_bytes_max;
+        if rank.is_damaged || (is_too_much && row.as_ref().is_some_and(|row| row.dirty > 0)) {
+            break;
+        }
+        let row =
+            row.get_or_insert(Row { first: index, end: index, to: start, dirty: 0, clean: 0 });
+        if let Some((dirty, clean, to)) = held {
+            row.dirty += dirty;
+            row.clean += clean;
+            (row.to, row.end) = (to, index + 1);
+        }
+    }
+    row
+}
+
+fn ranks(
+    engine: &Engine,
+    estimates: &BTreeMap<FileKey, Estimate>,
+    damaged: &BTreeSet<FileKey>,
+) -> Vec<Rank> {
+    let mut ranks: BTreeMap<FileSequence, Rank> = BTreeMap::new();
+    // Where nobody appends there is time to gain a quarter.
+    let share = if engine.is_idle() { 4 } else { 2 };
+    for (file, readable) in engine.files.all() {
+        let known = estimates.get(&file.key());
+        if known.is_some_and(|known| known.live == 0) {
+            // Given back without a merge.
+            continue;
+        }
+        let rank = ranks.entry(file.key().rank).or_default();
+        match known {
+            Some(known) => {
+                rank.live += known.live;
+                rank.waste += known.waste;
+                rank.is_wasteful |= known.is_wasteful(share);
+            }
+            None => rank.is_damaged = true,
+        }
+        let is_journal = matches!(file, StoredFile::Journal(_));
+        rank.is_walked |= is_journal && readable.walked() > WALKS * readable.groups_end;
+        rank.is_damaged |= damaged.contains(&file.key());
+        rank.files.push((file, readable));
+    }
+    ranks.into_values().collect()
+}
+
+/// Leaves out of the merge what is good as it is.
+fn plan(
+    engine: &Engine,
+    ranks: &[Rank],
+    small: u64,
+    estimates: &BTreeMap<FileKey, Estimate>,
+    compacting: BTreeMap<StreamId, Compacting>,
+) -> Option<Plan> {
+    let mut inputs: Vec<Arc<ReadableFile>> = Vec::new();
+    let mut seen: HashSet<StreamId> = HashSet::new();
+    let mut live: BTreeMap<StreamId, u64> = BTreeMap::new();
+    let mut taken = (0, 0);
+    for (file, readable) in ranks.iter().flat_map(|rank| &rank.files) {
+        let footer = engine.footers.load(engine, readable).ok()?;
+        let known = estimates.get(&file.key())?;
+        let is_good = matches!(file, StoredFile::Segment(_))
+            && !known.is_wasteful(2)
+            && known.live >= small
+            && !footer.streams.iter().any(|entry| {
+                seen.contains(&entry.stream) || compacting.contains_key(&entry.stream)
+            });
+        if is_good {
+            continue;
+        }
+        for entry in &footer.streams {
+            seen.insert(entry.stream);
+            *live.entry(entry.stream).or_default() += alive(engine, entry).0;
+        }
+        taken = (taken.0 + known.live, taken.1 + file.size());
+        inputs.push(Arc::clone(readable));
+    }
+    let (first, last) = (inputs.first()?, inputs.last()?);
+    let first_rank = inputs.iter().map(|file| file.first_rank).min().unwrap_or(first.first_rank);
+    let mut largest: Vec<(u64, StreamId)> = live
+        .into_iter()
+        .map(|(stream, bytes)| (bytes, stream))
+        .filter(|(bytes, _)| *bytes >= engine.options.segment_bytes_min)
+        .collect();
+    largest.sort_unstable_by(|a, b| b.cmp(a));
+    Some(Plan {
+        first_rank,
+        rank: last.key.rank,
+        own: largest.into_iter().take(OWN_MAX).map(|(_, stream)| stream).collect(),
+        frees_space: taken.0 < taken.1 / 2,
+        compacting,
+        inputs,
+    })
+}

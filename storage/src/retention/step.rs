@@ -1,0 +1,235 @@
+//! The keeper's part: raises start offsets, and finishes the file being written where deletion
+//! waits for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::clock::{ClockGuard, add};
+use super::first_kept::{Cut, age_cut, batch_at, bytes_cut, count_cut, first_kept};
+use super::policy::Policy;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::ControlRecord;
+use crate::position::{FileSequence, Offset, StreamId, Timestamp};
+use crate::stream::Stream;
+
+/// Between two looks at all streams.
+const SPACING: Duration = Duration::from_secs(10);
+/// Streams whose first batch is looked up in one step; the rest waits for the next.
+const LOOKUPS: usize = 1000;
+/// Streams in one entry.
+const PER_ENTRY: usize = 512;
+/// How long what is deleted waits in the file being written before that is finished early.
+pub(crate) const ROLL_AFTER: Duration = Duration::from_secs(3600);
+
+/// What retention knows between two steps.
+pub(crate) struct Retention {
+    /// Held for a whole step.
+    inner: Mutex<Inner>,
+    /// For others, who do not wait for a step.
+    clock: Mutex<ClockState>,
+    /// Something was trimmed or deleted since this was looked at last.
+    freed: AtomicBool,
+}
+
+#[derive(Default)]
+struct ClockState {
+    trusted: Option<Timestamp>,
+    note: Option<String>,
+}
+
+struct Inner {
+    guard: ClockGuard,
+    next: Option<Duration>,
+    known: HashMap<StreamId, Oldest>,
+    /// Entries with new start offsets that are not durable yet.
+    under_way: Arc<AtomicBool>,
+    /// The file being written in which something waits for deletion, and since when.
+    waiting: Option<(FileSequence, Duration)>,
+}
+
+/// The oldest batch of a stream, valid while the stream starts there.
+#[derive(Clone, Copy)]
+struct Oldest {
+    start: Offset,
+    append_time: Timestamp,
+    bytes: u64,
+}
+
+impl Retention {
+    /// Both clocks when the log was opened, and the newest time it named.
+    pub(crate) fn new(wall: Timestamp, elapsed: Duration, newest: Timestamp) -> Self {
+        let inner = Inner {
+            guard: ClockGuard::new(wall, elapsed, newest),
+            next: None,
+            known: HashMap::new(),
+            under_way: Arc::default(),
+            waiting: None,
+        };
+        Self { inner: Mutex::new(inner), clock: Mutex::default(), freed: AtomicBool::new(true) }
+    }
+
+    /// Somebody deleted records: the file being written may hold them.
+    pub(crate) fn note_freed(&self) {
+        self.freed.store(true, Ordering::Release);
+    }
+
+    /// Why nothing goes by age, if that is so.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.clock.lock().note.clone()
+    }
+
+    /// The time by which records may go, if the clock is trusted.
+    pub(crate) fn trusted_time(&self) -> Option<Timestamp> {
+        self.clock.lock().trusted
+    }
+
+    /// Does what is due; answers how long until something else is.
+    pub(crate) fn step(&self, engine: &Engine) -> Option<Duration> {
+        let now = engine.parts.clock.monotonic();
+        let mut inner = self.inner.lock();
+        let roll = self.roll_if_due(engine, &mut inner, now);
+        if inner.next.is_some_and(|next| now < next) {
+            return earlier(roll, inner.next.map(|next| next - now));
+        }
+        let limited: Vec<(Arc<Stream>, Policy)> = engine
+            .state
+            .streams()
+            .into_iter()
+            .filter_map(|stream| {
+                let policy = stream.view().policy;
+                (policy != Policy::default()).then_some((stream, policy))
+            })
+            .collect();
+        if limited.is_empty() {
+            inner.next = None;
+            inner.known = HashMap::new();
+            return roll;
+        }
+        inner.next = Some(now + SPACING);
+        inner.observe(engine, now, &limited);
+        *self.clock.lock() =
+            ClockState { trusted: inner.guard.trusted(), note: inner.guard.note() };
+        if !inner.under_way.load(Ordering::Acquire) {
+            inner.raise(engine, limited);
+        }
+        earlier(roll, Some(SPACING))
+    }
+
+    /// Finishes the file being written if something in it waits for deletion for too long.
+    fn roll_if_due(&self, engine: &Engine, inner: &mut Inner, now: Duration) -> Option<Duration> {
+        if self.freed.swap(false, Ordering::AcqRel)
+            || inner.waiting.is_some_and(|(_, since)| now >= since + ROLL_AFTER)
+        {
+            let mut committer = engine.committer.lock();
+            let sequence = committer.file.header.sequence;
+            let since = inner.waiting.filter(|(file, _)| *file == sequence).map(|(_, since)| since);
+            inner.waiting = None;
+            if committer.has_dead(engine) {
+                let since = since.unwrap_or(now);
+                if now >= since + ROLL_AFTER {
+                    committer.roll_early(engine);
+                } else {
+                    inner.waiting = Some((sequence, since));
+                }
+            }
+        }
+        inner.waiting.map(|(_, since)| (since + ROLL_AFTER).saturating_sub(now))
+    }
+}
+
+impl Inner {
+    fn observe(&mut self, engine: &Engine, now: Duration, limited: &[(Arc<Stream>, Policy)]) {
+        let ages = limited.iter().flat_map(|(_, policy)| policy.ages());
+        let wall = engine.parts.clock.now();
+        self.guard.observe(wall, now, ages.min().unwrap_or(Duration::MAX));
+    }
+
+    /// Appends the new start offsets of streams with something due.
+    fn raise(&mut self, engine: &Engine, limited: Vec<(Arc<Stream>, Policy)>) {
+        let mut lookups = 0;
+        let mut raised = Vec::new();
+        for (stream, policy) in limited {
+            if lookups >= LOOKUPS {
+                self.next = Some(engine.parts.clock.monotonic());
+                break;
+            }
+            match self.raise_one(engine, &stream, &policy, &mut lookups) {
+                Ok(Some(start)) => raised.push((stream.id, ControlRecord::Retention(start))),
+                Ok(None) => {}
+                // What cannot be read is not given up unread.
+                Err(error) => tracing::warn!(%error, stream = %stream.id, "retention cannot look"),
+            }
+        }
+        for records in raised.chunks(PER_ENTRY) {
+            let under_way = Arc::clone(&self.under_way);
+            under_way.store(true, Ordering::Release);
+            engine.append_records(
+                records.to_vec(),
+                Box::new(move |outcome| {
+                    under_way.store(false, Ordering::Release);
+                    if let Err(error) = outcome {
+                        tracing::debug!(%error, "start offsets were not raised");
+                    }
+                }),
+            );
+        }
+    }
+
+    fn raise_one(
+        &mut self,
+        engine: &Engine,
+        stream: &Arc<Stream>,
+        policy: &Policy,
+        lookups: &mut usize,
+    ) -> Result<Option<Offset>> {
+        let (start, end, bytes) = {
+            let view = stream.view();
+            (view.start, view.durable_end(engine.durable()), view.bytes)
+        };
+        if start >= end {
+            return Ok(None);
+        }
+        let oldest = match self.known.get(&stream.id) {
+            Some(oldest) if oldest.start == start => *oldest,
+            _ => {
+                *lookups += 1;
+                let Some(batch) = batch_at(engine, stream, start)? else { return Ok(None) };
+                let oldest =
+                    Oldest { start, append_time: batch.append_time, bytes: batch.counted_before() };
+                self.known.insert(stream.id, oldest);
+                oldest
+            }
+        };
+        let mut cuts: Vec<Cut> = Vec::new();
+        if let (Some(age), Some(now)) = (policy.max_age, self.guard.trusted())
+            && add(oldest.append_time, age) <= now
+        {
+            cuts.extend(age_cut(age, now));
+        }
+        if let Some(wanted) = policy.max_bytes
+            && bytes.saturating_sub(oldest.bytes) > wanted
+        {
+            cuts.extend(bytes_cut(engine, stream, wanted)?);
+        }
+        if let Some(wanted) = policy.max_count
+            && end.0 - start.0 > wanted
+        {
+            cuts.extend(count_cut(wanted, end));
+        }
+        let mut first = None;
+        for cut in cuts {
+            *lookups += 1;
+            first = first.max(first_kept(engine, stream, cut)?);
+        }
+        Ok(first.filter(|first| *first > start))
+    }
+}
+
+fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
