@@ -21,9 +21,9 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The model test of the engine with this many seeds: crashes at every disk call
-crash seeds="200":
-    MESHLOG_CRASH_SEEDS={{seeds}} cargo test -p meshlog-storage --test engine model -- --nocapture
+# The model test of the engine on so many distinct disk images
+crash images="1000000":
+    MESHLOG_MODEL_IMAGES={{images}} cargo test --workspace --test engine a_crash_in_any_call -- --nocapture
 
 # The shipped binary killed and cut off from power, so often each; root for the power cuts
 crash-binary cycles="200":

@@ -272,6 +272,12 @@ impl Storage {
         }
     }
 
+    /// Does what the reader threads would do, and nothing else.
+    pub fn drive_reads(&self) {
+        let engine = &self.shared.engine;
+        engine.reads.drain(engine);
+    }
+
     /// Does what the threads would do: commits what waits, then what is due by the clock, then
     /// the reads.
     pub fn drive(&self) {

@@ -96,7 +96,7 @@ impl Retention {
         if inner.next.is_some_and(|next| now < next) {
             return earlier(roll, inner.next.map(|next| next - now));
         }
-        let limited: Vec<(Arc<Stream>, Policy)> = engine
+        let mut limited: Vec<(Arc<Stream>, Policy)> = engine
             .state
             .streams()
             .into_iter()
@@ -105,6 +105,8 @@ impl Retention {
                 (policy != Policy::default()).then_some((stream, policy))
             })
             .collect();
+        // The same state gives the same entry, whatever the map's order.
+        limited.sort_unstable_by_key(|(stream, _)| stream.id);
         if limited.is_empty() {
             inner.next = None;
             inner.known = HashMap::new();

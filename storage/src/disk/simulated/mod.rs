@@ -138,6 +138,16 @@ impl SimulatedDisk {
         self.inner.lock().locked = false;
     }
 
+    /// The process dies; what it wrote stays, synced or not. This is the disk as the next process
+    /// has it; for the old one every call fails from here on.
+    #[must_use]
+    pub fn outlives_process(&self) -> Self {
+        let mut inner = self.inner.lock();
+        let dead = Inner { crashed: true, calls: inner.calls, ..Inner::default() };
+        let alive = Inner { locked: false, ..std::mem::replace(&mut *inner, dead) };
+        Self { inner: Arc::new(Mutex::new(alive)) }
+    }
+
     /// True once power is lost.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
