@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use meshlog_storage::{Policy, StreamId};
+use meshlog_storage::{Control, Entry, Policy, StreamId};
 
-use crate::retaining::set_policy;
-use crate::support::{Machine, append, create, entry, lines};
+use crate::support::{Machine, append, entry, lines};
 
 /// Slots kept for the next files, the reserves and the checkpoints.
 const POOL: u64 = (3 + 2) * (256 << 10) + (512 << 10);
@@ -21,12 +20,19 @@ fn stays_bounded(
 ) {
     let storage = machine.open().unwrap();
     let mut streams: Vec<StreamId> = Vec::new();
+    let mut controls = Vec::new();
     for (count, bytes) in policies {
         for _ in 0..*count {
-            let stream = create(&storage);
-            set_policy(&storage, stream, Policy { max_bytes: Some(*bytes), ..Policy::default() });
+            let stream = storage.allocate_stream();
+            controls.push(Control::CreateStream(stream));
+            let policy = Policy { max_bytes: Some(*bytes), ..Policy::default() };
+            controls.push(Control::SetPolicy(stream, policy));
             streams.push(stream);
         }
+    }
+    // A group of its own for each stream would be many times what the streams are to hold.
+    for controls in controls.chunks(100) {
+        append(&storage, Entry { controls: controls.to_vec(), ..Entry::default() }).unwrap();
     }
     let (mut written, mut most, mut tag) = (0, 0, 0);
     while written < 10 * retained {
@@ -63,4 +69,11 @@ fn a_mixture_of_fast_and_slow_streams_takes_no_more_than_it_retains() {
     stays_bounded(&machine, &[(1, 1 << 20), (100, 10_000)], retained, 8, |tag| {
         if tag % 10 == 0 { (1 + (tag / 10 % 100) as usize, 1000) } else { (0, 3000) }
     });
+}
+
+/// Every file holds a little of many streams, and each of them goes at its own time.
+#[test]
+fn a_thousand_small_streams_take_no_more_than_they_retain() {
+    let machine = Machine::new(2);
+    stays_bounded(&machine, &[(1000, 2_500)], 1000 * 2_500, 20, |tag| ((tag % 1000) as usize, 500));
 }
