@@ -32,3 +32,11 @@ crash-binary cycles="200":
 # Licences, sources and duplicate crates
 deny:
     cargo deny check bans licenses sources
+
+# One fuzz target for so many seconds; needs nightly Rust and cargo-fuzz. Targets: group footer checkpoint header control directory batch
+fuzz target="directory" seconds="60":
+    cd storage && cargo +nightly fuzz run {{target}} {{ if target == "batch" { "--features batch" } else { "" } }} -- -max_total_time={{seconds}} -rss_limit_mb=2048
+
+# Leaves each sync, checksum, order and fence of the engine out in turn: some test must notice each
+sabotage only="":
+    MESHLOG_SABOTAGE="{{only}}" RUSTFLAGS="--cfg sabotage" cargo test --workspace --target-dir target/sabotage --test sabotage

@@ -23,6 +23,7 @@ use crate::format::{
     PreviousFile, Salted, StreamEnd, round_up,
 };
 use crate::position::{FileKey, FileSequence, Lsn, StreamId};
+use crate::sabotage::{barrier, skips};
 use crate::state::GroupView;
 use crate::stream::Stream;
 
@@ -141,7 +142,7 @@ impl Committer {
             return;
         }
         let waiters = acknowledge_written(lsn, waiters);
-        if let Err(error) = self.file.slot.file.sync() {
+        if let Err(error) = barrier("the sync of a group", || self.file.slot.file.sync()) {
             self.fail(engine, Vec::new(), waiters, "sync", error);
             return;
         }
@@ -291,7 +292,8 @@ impl Committer {
             size: slot.size,
             wall_time: engine.parts.clock.now(),
         };
-        let written = slot.file.write_at(0, &header.encode()).and_then(|()| slot.file.sync());
+        let sync = || barrier("the sync of the next file's header", || slot.file.sync());
+        let written = slot.file.write_at(0, &header.encode()).and_then(|()| sync());
         written.map_err(|error| Failure::Final { what: "begin a file of", error })?;
         self.write_seal(engine, &footer)
             .map_err(|error| Failure::Final { what: "seal a file of", error })?;
@@ -350,7 +352,7 @@ impl Committer {
             "room for the seal is kept"
         );
         self.file.slot.file.write_at(self.file.position, &bytes)?;
-        self.file.slot.file.sync()?;
+        barrier("the sync of a seal", || self.file.slot.file.sync())?;
         self.lsn = lsn;
         self.file.position += length as u64;
         engine.set_proven(true);
@@ -383,7 +385,7 @@ impl Committer {
         what: &'static str,
         error: io::Error,
     ) {
-        self.has_failed = true;
+        self.has_failed = !skips("the end after a failed sync");
         let failed = Error::new(
             ErrorKind::JournalFailed,
             format!(
@@ -394,7 +396,9 @@ impl Committer {
         .caused_by(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
-        reservation.refusal = Some(Refusal::All(failed.clone()));
+        if self.has_failed {
+            reservation.refusal = Some(Refusal::All(failed.clone()));
+        }
         drop(reservation);
         tracing::error!(error = %failed, "appends are refused");
         refuse(untouched, &failed);

