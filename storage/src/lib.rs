@@ -16,6 +16,8 @@ mod entry;
 mod error;
 mod files;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod journal;
 mod keeper;
 mod merge;
@@ -25,6 +27,7 @@ mod producers;
 mod read;
 mod recovery;
 mod retention;
+mod sabotage;
 mod salvage;
 mod state;
 mod storage;
@@ -50,6 +53,8 @@ pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
 pub use salvage::{Salvage, SalvagedStream, recover};
+#[cfg(sabotage)]
+pub use sabotage::leave_out;
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::whole::{read_whole, write_whole};
 use super::{BLOCK, Disk, DiskFile, OpenMode};
 
 /// Whether aligned writes go past the page cache.
@@ -140,14 +141,14 @@ impl DiskFile for OsFile {
             && !self.refused_direct.load(Ordering::Relaxed)
             && let Some(direct) = self.direct()
         {
-            match direct.write_all_at(bytes, position) {
+            match write_whole(position, bytes, |at, part| direct.write_at(part, at)) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.refused_direct.store(true, Ordering::Relaxed);
                 }
                 outcome => return outcome,
             }
         }
-        self.buffered.write_all_at(bytes, position)
+        write_whole(position, bytes, |at, part| self.buffered.write_at(part, at))
     }
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -161,16 +162,7 @@ impl DiskFile for OsFile {
 
 /// Reads up to the buffer's length; fewer bytes only at the end of the file.
 pub(super) fn read_fully(file: &File, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], position + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+    read_whole(position, buffer, |at, part| file.read_at(part, at))
 }
 
 fn is_aligned(position: u64, bytes: &[u8]) -> bool {
