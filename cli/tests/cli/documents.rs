@@ -156,7 +156,13 @@ fn the_page_about_concepts_can_be_pasted() {
 
 #[test]
 fn the_pages_of_the_guide_can_be_pasted() {
-    for page in ["publish-a-product", "find-a-product", "change-a-schema", "move-and-end"] {
+    for page in [
+        "publish-a-product",
+        "find-a-product",
+        "change-a-schema",
+        "keep-and-delete",
+        "move-and-end",
+    ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
 }
@@ -193,7 +199,9 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/guide/README.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",
+        "docs/durability.md",
         "docs/guide/keep-a-position.md",
+        "docs/guide/keep-and-delete.md",
         "docs/guide/move-and-end.md",
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",

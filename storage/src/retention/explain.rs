@@ -26,6 +26,8 @@ pub struct Explanation {
     pub clock: Option<String>,
     /// Files that hold bytes of records before `start`.
     pub holders: Vec<Holder>,
+    /// Before this offset no record is left that a newer one before it supersedes.
+    pub compacted_to: Offset,
 }
 
 /// One kind of limit.
@@ -78,9 +80,9 @@ pub enum Waiting {
 
 pub(crate) fn explain(engine: &Engine, id: StreamId) -> Result<Explanation> {
     let stream = engine.state.stream(id)?;
-    let (start, policy) = {
+    let (start, policy, compacted_to) = {
         let view = stream.view();
-        (view.start, view.policy)
+        (view.start, view.policy, view.compacted_to)
     };
     let oldest = oldest(engine, id)?.map(|batch| batch.append_time);
     Ok(Explanation {
@@ -90,6 +92,7 @@ pub(crate) fn explain(engine: &Engine, id: StreamId) -> Result<Explanation> {
         limits: limits(engine, &stream, &policy, start, oldest)?,
         clock: policy.max_age.and_then(|_| engine.retention.note()),
         holders: holders(engine, &stream, start)?,
+        compacted_to,
     })
 }
 
