@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::clock::add;
-use super::first_kept::{Cut, age_cut, bytes_cut, count_cut, first_kept, oldest};
+use super::first_kept::{Cut, age_cut, batch_at, bytes_cut, count_cut, first_kept, oldest};
 use super::policy::Policy;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -57,7 +57,7 @@ pub struct LimitState {
 pub struct Holder {
     /// Its name in the data directory.
     pub file: String,
-    /// Payload bytes of the stream in it, at most, that are gone.
+    /// Payload bytes of the stream in it that are gone.
     pub bytes: u64,
     /// Other streams with readable records in it.
     pub other_streams: usize,
@@ -124,6 +124,8 @@ fn limits(
 
 fn holders(engine: &Engine, stream: &Stream, start: Offset) -> Result<Vec<Holder>> {
     let mut holders = Vec::new();
+    // Everything before this position in the stream's bytes is gone.
+    let kept_from = batch_at(engine, stream, start)?.map_or(u64::MAX, |batch| batch.bytes.0);
     let name = |file: &crate::files::ReadableFile| {
         let path = file.place.path(&engine.options.directory);
         path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -137,8 +139,7 @@ fn holders(engine: &Engine, stream: &Stream, start: Offset) -> Result<Vec<Holder
         let gone_to = if entry.end <= start {
             entry.bytes
         } else {
-            crate::stream::last_run(&entry.runs, |run| run.base_offset <= start)
-                .map_or(entry.runs[0].bytes, |run| run.bytes)
+            kept_from.clamp(entry.runs[0].bytes, entry.bytes)
         };
         let is_live = |other: &&crate::format::FooterStream| {
             other.stream != stream.id
@@ -157,10 +158,7 @@ fn holders(engine: &Engine, stream: &Stream, start: Offset) -> Result<Vec<Holder
     let active = {
         let view = stream.view();
         view.active.first().filter(|run| run.base_offset < start).zip(view.active_file).map(
-            |(first, sequence)| {
-                let gone = crate::stream::last_run(&view.active, |run| run.base_offset <= start);
-                (gone.map_or(first.bytes, |run| run.bytes) - first.bytes, sequence)
-            },
+            |(first, sequence)| (kept_from.clamp(first.bytes, view.bytes) - first.bytes, sequence),
         )
     };
     if let Some((bytes, sequence)) = active
