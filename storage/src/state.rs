@@ -47,6 +47,8 @@ pub(crate) struct Changes {
     pub(crate) batches: Vec<(Arc<Stream>, Offset)>,
     /// Streams that advanced or are gone.
     pub(crate) streams: Vec<StreamId>,
+    /// Streams that are gone.
+    pub(crate) deleted: Vec<StreamId>,
     /// Producers that advanced.
     pub(crate) stamps: Vec<ProducerStamp>,
     /// Merges that are durable now: the caller owns the table of files.
@@ -214,6 +216,7 @@ impl State {
             }
             ControlRecord::DeleteStream => {
                 self.streams.write().remove(&id);
+                changes.deleted.push(id);
                 changes.has_freed = true;
                 changes.streams.push(id);
             }

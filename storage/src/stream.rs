@@ -189,6 +189,15 @@ impl View {
         self.quarantine.retain(|(_, end)| *end > start);
     }
 
+    /// Records up to `end` were acknowledged and are lost: their offsets are not given out again.
+    pub(crate) fn lose_up_to(&mut self, end: Offset) {
+        if end > self.end {
+            self.quarantine.push((self.end, end));
+            (self.end, self.end_before) = (end, end);
+            self.recent.clear();
+        }
+    }
+
     /// If `offset` is damaged: where reading may go on.
     pub(crate) fn damaged_until(&self, offset: Offset) -> Option<Offset> {
         let range = self.quarantine.iter().find(|(first, end)| *first <= offset && offset < *end);

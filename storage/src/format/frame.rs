@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 
+use super::group::GroupHeader;
 use super::source::{Malformed, Source};
 use crate::entry::{ProducerStamp, StoredBatch};
 use crate::position::{Offset, StreamId, Timestamp};
@@ -219,24 +220,59 @@ impl Frame {
             offset_deltas,
         })
     }
+}
 
-    /// Decodes a whole table whose checksum was verified.
-    pub(crate) fn decode_table(
-        bytes: &[u8],
-        frames: u32,
-        table_offset: u32,
-    ) -> Result<Vec<Self>, Malformed> {
+/// Where a stream stood after the last group with batches before this one. Repeated in the group
+/// that follows, so that damage to a group does not hide which offsets it gave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamEnd {
+    pub(crate) stream: StreamId,
+    pub(crate) end: Offset,
+}
+
+impl StreamEnd {
+    /// Bytes of an encoded row.
+    pub(crate) const BYTES: usize = 16;
+
+    pub(crate) fn encode(self, out: &mut impl BufMut) {
+        out.put_u64_le(self.stream.0);
+        out.put_u64_le(self.end.0);
+    }
+}
+
+/// The table of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) ends: Vec<StreamEnd>,
+}
+
+impl Table {
+    /// Decodes a table whose checksum was verified.
+    pub(crate) fn decode(header: &GroupHeader, bytes: &[u8]) -> Result<Self, Malformed> {
         let mut source = Source(bytes);
-        let mut table = Vec::with_capacity((frames as usize).min(bytes.len() / FRAME_BYTES));
-        for _ in 0..frames {
-            let frame = Self::decode(&mut source)?;
+        let room = bytes.len() / FRAME_BYTES;
+        let mut frames = Vec::with_capacity((header.frames as usize).min(room));
+        for _ in 0..header.frames {
+            let frame = Frame::decode(&mut source)?;
             let end = frame.payload_offset.checked_add(frame.payload_bytes);
-            if end.is_none_or(|end| end > table_offset) {
+            if end.is_none_or(|end| end > header.table_offset) {
                 return Err(Malformed("a payload lies outside its group"));
             }
-            table.push(frame);
+            frames.push(frame);
         }
-        source.end()?;
-        Ok(table)
+        if source.0.len() != header.ends as usize * StreamEnd::BYTES {
+            return Err(Malformed("the ends do not fit their count"));
+        }
+        let mut ends = Vec::with_capacity(header.ends as usize);
+        for _ in 0..header.ends {
+            ends.push(StreamEnd { stream: StreamId(source.u64()?), end: Offset(source.u64()?) });
+        }
+        Ok(Self { frames, ends })
+    }
+
+    pub(crate) fn encode(frames: &[Frame], ends: &[StreamEnd], out: &mut impl BufMut) {
+        frames.iter().for_each(|frame| frame.encode(out));
+        ends.iter().for_each(|end| end.encode(out));
     }
 }

@@ -57,6 +57,28 @@ fn policy() -> Policy {
     }
 }
 
+/// The header of a group of that many frames, whose table begins at 69.
+fn header(frames: u32, ends: u32) -> GroupHeader {
+    GroupHeader {
+        is_seal: false,
+        sequence: FileSequence(2),
+        lsn: Lsn(41),
+        length: 4096,
+        entries: frames,
+        frames,
+        table_offset: 69,
+        table_bytes: 12,
+        table_crc: 1,
+        ends,
+        wall_time: Timestamp(3),
+    }
+}
+
+/// A table that holds one frame.
+fn frame(bytes: &[u8]) -> Result<Frame, Malformed> {
+    Table::decode(&header(1, 0), bytes).map(|mut table| table.frames.remove(0))
+}
+
 fn encoded(frame: &Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes);
@@ -71,20 +93,20 @@ fn a_batch_frame() {
                     0d00000000000000abababababababababababababababab0f00000000000000\
                     0e00000000000000";
     assert_eq!(hex(&encoded(&batch())), expected);
-    assert_eq!(Frame::decode_table(&encoded(&batch()), 1, 69), Ok(vec![batch()]));
+    assert_eq!(frame(&encoded(&batch())), Ok(batch()));
 }
 
 #[test]
 fn a_compacted_batch_frame_keeps_its_offsets() {
-    let frame = Frame { count: 2, offset_deltas: vec![0, 9], ..batch() };
-    let bytes = encoded(&frame);
+    let compacted = Frame { count: 2, offset_deltas: vec![0, 9], ..batch() };
+    let bytes = encoded(&compacted);
     assert_eq!(hex(&bytes[44..48]), "02000000");
     assert_eq!(hex(&bytes[104..]), "0000000009000000");
-    assert_eq!(frame.end(), Offset(17));
-    assert_eq!(Frame::decode_table(&bytes, 1, 69), Ok(vec![frame]));
+    assert_eq!(compacted.end(), Offset(17));
+    assert_eq!(frame(&bytes), Ok(compacted));
     for deltas in [vec![5, 5], vec![1]] {
         let wrong = Frame { count: 2, offset_deltas: deltas, ..batch() };
-        assert!(Frame::decode_table(&encoded(&wrong), 1, 69).is_err());
+        assert!(frame(&encoded(&wrong)).is_err());
     }
 }
 
@@ -193,18 +215,7 @@ fn a_segment_header() {
 
 #[test]
 fn a_group_header_and_its_seal() {
-    let header = GroupHeader {
-        is_seal: true,
-        sequence: FileSequence(2),
-        lsn: Lsn(41),
-        length: 4096,
-        entries: 0,
-        frames: 0,
-        table_offset: 64,
-        table_bytes: 12,
-        table_crc: 1,
-        wall_time: Timestamp(3),
-    };
+    let header = GroupHeader { is_seal: true, table_offset: 64, ..header(0, 0) };
     let salted = Salted::new(&[0x5a; 16], FileSequence(2), 41);
     let mut bytes = Vec::new();
     header.encode(salted, &mut bytes);
@@ -213,6 +224,26 @@ fn a_group_header_and_its_seal() {
         "4d4c4752010000000200000000000000290000000000000000100000000000000000000040000000\
          0c0000000100000003000000000000000000000054eb27d6"
     );
+}
+
+#[test]
+fn a_group_repeats_where_the_streams_before_it_ended() {
+    let end = |stream, end| StreamEnd { stream: StreamId(stream), end: Offset(end) };
+    let table = Table { frames: vec![batch()], ends: vec![end(6, 7), end(9, 300)] };
+    let mut bytes = Vec::new();
+    Table::encode(&table.frames, &table.ends, &mut bytes);
+    assert_eq!(
+        hex(&bytes[104..]),
+        "0600000000000000070000000000000009000000000000002c01000000000000"
+    );
+    assert_eq!(Table::decode(&header(1, 2), &bytes), Ok(table));
+    assert!(Table::decode(&header(1, 1), &bytes).is_err(), "every byte of the table is counted");
+
+    let salted = Salted::new(&[0x5a; 16], FileSequence(2), 41);
+    let mut bytes = Vec::new();
+    header(1, 2).encode(salted, &mut bytes);
+    assert_eq!(hex(&bytes[56..60]), "02000000");
+    assert_eq!(GroupHeader::decode(&[0x5a; 16], FileSequence(2), &bytes), Ok(header(1, 2)));
 }
 
 #[test]
@@ -346,7 +377,7 @@ mod arbitrary {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = GroupHeader::decode(&[0; 16], FileSequence(1), &bytes);
-            let _ = Frame::decode_table(&bytes, 3, 4096);
+            let _ = Table::decode(&header(3, 1), &bytes);
             let _ = Footer::decode(&bytes);
             let _ = FileHeader::decode(&bytes);
             let _ = SegmentHeader::decode(&bytes);
@@ -374,7 +405,7 @@ mod arbitrary {
             stream in any::<u64>(), base in 0..u64::MAX / 2, count in 1..u32::MAX,
             time in any::<u64>(), epoch in any::<u32>(), sequence in any::<u64>(),
         ) {
-            let frame = Frame {
+            let sent = Frame {
                 stream: StreamId(stream),
                 base_offset: Offset(base),
                 count,
@@ -382,7 +413,7 @@ mod arbitrary {
                 producer: Some(ProducerStamp { scope: 1, id: [1; 16], epoch, sequence }),
                 ..batch()
             };
-            prop_assert_eq!(Frame::decode_table(&encoded(&frame), 1, 69), Ok(vec![frame]));
+            prop_assert_eq!(frame(&encoded(&sent)), Ok(sent));
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct GroupHeader {
     pub(crate) table_bytes: u32,
     /// Salted.
     pub(crate) table_crc: u32,
+    /// Rows of the table after the frames: where streams of an earlier group stood.
+    pub(crate) ends: u32,
     /// When the group was closed.
     pub(crate) wall_time: Timestamp,
 }
@@ -75,7 +77,7 @@ impl GroupHeader {
         bytes.put_u32_le(self.table_bytes);
         bytes.put_u32_le(self.table_crc);
         bytes.put_u64_le(self.wall_time.0);
-        bytes.put_u32_le(0);
+        bytes.put_u32_le(self.ends);
         let crc = salted.crc(&bytes);
         bytes.put_u32_le(crc);
         debug_assert_eq!(bytes.len(), GROUP_HEADER_BYTES);
@@ -107,8 +109,8 @@ impl GroupHeader {
             table_bytes: source.u32()?,
             table_crc: source.u32()?,
             wall_time: Timestamp(source.u64()?),
+            ends: source.u32()?,
         };
-        let reserved_end = source.u32()?;
         let crc = source.u32()?;
         if header.sequence != sequence {
             return Err(Malformed("of another file"));
@@ -117,7 +119,7 @@ impl GroupHeader {
         if salted.crc(&bytes[..GROUP_HEADER_BYTES - 4]) != crc {
             return Err(Malformed("header checksum differs"));
         }
-        if flags & !FLAG_SEAL != 0 || reserved != 0 || reserved_end != 0 {
+        if flags & !FLAG_SEAL != 0 || reserved != 0 {
             return Err(Malformed("reserved bits are set"));
         }
         let table_end = header.table_offset.checked_add(header.table_bytes);
@@ -147,6 +149,7 @@ mod tests {
             table_offset: 100,
             table_bytes: 208,
             table_crc: 5,
+            ends: 0,
             wall_time: Timestamp(9),
         }
     }

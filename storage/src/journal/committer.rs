@@ -20,7 +20,7 @@ use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::files::StoredFile;
 use crate::format::{
     FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, GROUP_HEADER_BYTES, GroupHeader,
-    PreviousFile, Salted, round_up,
+    PreviousFile, Salted, StreamEnd, round_up,
 };
 use crate::position::{FileKey, FileSequence, Lsn, StreamId};
 use crate::state::GroupView;
@@ -91,6 +91,8 @@ pub(crate) struct Committer {
     pub(crate) progress: FileProgress,
     pub(crate) ring: Ring,
     pub(crate) next_file: NextFile,
+    /// Where the streams of the last group with batches stand.
+    pub(crate) ends: Arc<[StreamEnd]>,
     /// At the start: the last group needs no later one to prove it durable.
     pub(crate) is_proven: bool,
     pub(crate) has_failed: bool,
@@ -112,7 +114,7 @@ impl Committer {
             refuse(group.group.abandon(), &error);
             return;
         }
-        let ticket = group.ticket;
+        let (ticket, ends) = (group.ticket, Arc::clone(&group.ends));
         let is_marker = group.frames == 0;
         if let Err(failure) = self.make_room(engine, group.length, group.frames) {
             let waiters = group.group.abandon();
@@ -144,6 +146,7 @@ impl Committer {
             return;
         }
         self.lsn = lsn;
+        self.ends = ends;
         self.file.position += bytes.len() as u64;
         engine.set_proven(is_marker || engine.parts.disk.is_memory());
         engine.counters.wrote(bytes.len(), frames.iter().filter(|f| f.starts_entry).count());
@@ -335,6 +338,7 @@ impl Committer {
             table_offset: GROUP_HEADER_BYTES as u32,
             table_bytes: body.len() as u32,
             table_crc: salted.crc(&body),
+            ends: 0,
             wall_time: engine.parts.clock.now(),
         };
         let mut bytes = BytesMut::with_capacity(length);
@@ -361,6 +365,7 @@ impl Committer {
         let (groups, retries) = reservation.abandon();
         reservation.refusal = Some(Refusal::Data(refused.clone()));
         reservation.reset(engine.state.tails(), &engine.state.folded().producers);
+        reservation.ends = Arc::clone(&self.ends);
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
         refuse(waiters, &refused);

@@ -10,7 +10,7 @@ use super::arena::join;
 use crate::admission::Permit;
 use crate::entry::{Appended, Durability};
 use crate::error::{Error, Result};
-use crate::format::{Frame, GROUP_HEADER_BYTES, GroupHeader, Salted};
+use crate::format::{Frame, GROUP_HEADER_BYTES, GroupHeader, Salted, StreamEnd, Table};
 use crate::position::{FileSequence, Lsn, Timestamp};
 
 /// Who is told the outcome of an entry.
@@ -62,6 +62,10 @@ pub(crate) struct ClosedGroup {
     pub(crate) table_offset: usize,
     pub(crate) table_bytes: usize,
     pub(crate) frames: usize,
+    /// Where the streams of the last group with batches before it stand: part of its table.
+    pub(crate) ends_before: Arc<[StreamEnd]>,
+    /// The same for the group after it.
+    pub(crate) ends: Arc<[StreamEnd]>,
     /// From the header to the end of the padding.
     pub(crate) length: usize,
 }
@@ -148,7 +152,7 @@ impl ClosedGroup {
         drop(fill);
         let salted = Salted::new(place.salt, place.sequence, place.lsn.0);
         let mut tail = self.tail;
-        frames.iter().for_each(|frame| frame.encode(&mut tail));
+        Table::encode(&frames, &self.ends_before, &mut tail);
         assert_eq!(tail.len(), self.table_bytes, "the table takes the room reserved for it");
         let header = GroupHeader {
             is_seal: false,
@@ -160,6 +164,7 @@ impl ClosedGroup {
             table_offset: self.table_offset as u32,
             table_bytes: self.table_bytes as u32,
             table_crc: salted.crc(&tail),
+            ends: self.ends_before.len() as u32,
             wall_time: place.wall_time,
         };
         let padding = self.length - self.table_offset - self.table_bytes;

@@ -14,7 +14,7 @@ use super::group::{ClosedGroup, Done, Group, Room, Waiter};
 use crate::disk::BLOCK;
 use crate::entry::{Appended, AppendedRange, Control, Durability, Entry, ProducerStamp};
 use crate::error::{Applied, Error, ErrorKind, Result};
-use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, round_up};
+use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, StreamEnd, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{ProducerKey, Producers, key};
 
@@ -36,6 +36,8 @@ pub(crate) struct Reservation {
     last_length: usize,
     open: Option<OpenGroup>,
     ready: VecDeque<ClosedGroup>,
+    /// Where the streams of the last group with batches will stand: the next group repeats it.
+    pub(crate) ends: Arc<[StreamEnd]>,
     next_ticket: u64,
     tails: HashMap<StreamId, Tail>,
     producers: HashMap<ProducerKey, InFlight>,
@@ -49,8 +51,11 @@ struct OpenGroup {
     head: BytesMut,
     /// Header and payloads so far.
     bytes: usize,
+    /// With the ends of the streams of the group before.
     table_bytes: usize,
     frames: usize,
+    /// Where its streams will stand, a stream once for each time that it follows another.
+    ends: Vec<StreamEnd>,
 }
 
 /// Where a stream will stand after everything reserved.
@@ -88,6 +93,7 @@ impl Reservation {
             last_length: 0,
             open: None,
             ready: VecDeque::new(),
+            ends: Arc::default(),
             next_ticket: 1,
             tails: HashMap::new(),
             producers: HashMap::new(),
@@ -314,6 +320,13 @@ impl Reservation {
             frame.payload_offset = payload_offset;
             payload_offset += frame.payload_bytes;
         }
+        for range in &ranges {
+            let end = range.first_offset.plus(range.count);
+            match open.ends.last_mut() {
+                Some(last) if last.stream == range.stream => last.end = end,
+                _ => open.ends.push(StreamEnd { stream: range.stream, end }),
+            }
+        }
         let appended =
             Appended { lsn: Lsn(0), ranges, durability: entry.durability, duplicate: false };
         if let Some(stamp) = entry.producer {
@@ -349,7 +362,8 @@ impl Reservation {
             }
             self.close_open();
         }
-        let length = round_up(GROUP_HEADER_BYTES + payload_bytes + more_table);
+        let ends_bytes = self.ends.len() * StreamEnd::BYTES;
+        let length = round_up(GROUP_HEADER_BYTES + payload_bytes + more_table + ends_bytes);
         // A group goes into the rest of an arena if twice the last one would fit there.
         let expected = length.max(2 * self.last_length);
         if self.rest.capacity() < expected {
@@ -360,8 +374,9 @@ impl Reservation {
             group: Arc::default(),
             head,
             bytes: GROUP_HEADER_BYTES,
-            table_bytes: 0,
+            table_bytes: ends_bytes,
             frames: 0,
+            ends: Vec::new(),
         });
     }
 
@@ -371,6 +386,14 @@ impl Reservation {
         let tail = cut(&mut self.rest, length - open.bytes);
         debug_assert!(self.rest.capacity() == 0 || self.rest.as_ptr().addr().is_multiple_of(BLOCK));
         self.last_length = length;
+        let ends_before = Arc::clone(&self.ends);
+        let mut ends = open.ends;
+        if !ends.is_empty() {
+            // The highest end of each stream comes first.
+            ends.sort_unstable_by_key(|end| (end.stream, std::cmp::Reverse(end.end)));
+            ends.dedup_by_key(|end| end.stream);
+            self.ends = ends.into();
+        }
         self.ready.push_back(ClosedGroup {
             ticket: self.next_ticket,
             group: open.group,
@@ -379,6 +402,8 @@ impl Reservation {
             table_offset: open.bytes,
             table_bytes: open.table_bytes,
             frames: open.frames,
+            ends_before,
+            ends: Arc::clone(&self.ends),
             length,
         });
         self.next_ticket += 1;
@@ -414,11 +439,13 @@ impl Reservation {
         if self.has_work() {
             return None;
         }
-        if self.rest.capacity() < BLOCK {
-            self.rest = self.arenas.take(self.group_bytes);
+        let table_bytes = self.ends.len() * StreamEnd::BYTES;
+        let length = round_up(GROUP_HEADER_BYTES + table_bytes);
+        if self.rest.capacity() < length {
+            self.rest = self.arenas.take(length.max(self.group_bytes));
         }
         let head = cut(&mut self.rest, GROUP_HEADER_BYTES);
-        let tail = cut(&mut self.rest, BLOCK - GROUP_HEADER_BYTES);
+        let tail = cut(&mut self.rest, length - GROUP_HEADER_BYTES);
         self.next_ticket += 1;
         Some(ClosedGroup {
             ticket: self.next_ticket - 1,
@@ -426,9 +453,11 @@ impl Reservation {
             head,
             tail,
             table_offset: GROUP_HEADER_BYTES,
-            table_bytes: 0,
+            table_bytes,
             frames: 0,
-            length: BLOCK,
+            ends_before: Arc::clone(&self.ends),
+            ends: Arc::clone(&self.ends),
+            length,
         })
     }
 

@@ -139,6 +139,7 @@ impl Segment {
             table_offset: table_offset as u32,
             table_bytes: table.len() as u32,
             table_crc: salted.crc(table),
+            ends: 0,
             wall_time: self.wall_time,
         };
         let mut bytes = Vec::with_capacity(length);

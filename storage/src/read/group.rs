@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ReadableFile;
-use crate::format::{Frame, GROUP_HEADER_BYTES, GroupHeader, Malformed, Salted};
+use crate::format::{Frame, GROUP_HEADER_BYTES, GroupHeader, Malformed, Salted, Table};
 use crate::position::Offset;
 
 /// The header and the frames of the group at a position.
@@ -31,9 +31,8 @@ pub(crate) fn read_group(
     if salted.crc(&table) != header.table_crc {
         return Err(damaged(Malformed("frame table checksum differs")));
     }
-    let frames =
-        Frame::decode_table(&table, header.frames, header.table_offset).map_err(damaged)?;
-    Ok((header, frames))
+    let table = Table::decode(&header, &table).map_err(damaged)?;
+    Ok((header, table.frames))
 }
 
 /// The payload of a frame, its checksum verified.

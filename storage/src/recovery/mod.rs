@@ -30,7 +30,7 @@ use crate::files::{Files, Place, StoredFile};
 use crate::format::{
     DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FORMAT_VERSION_MIN,
     FileHeader, FileRecord, Footer, Frame, GROUP_HEADER_BYTES, GroupHeader, PreviousFile,
-    SEGMENT_HEADER_BYTES, Salted, SegmentHeader, SegmentRecord,
+    SEGMENT_HEADER_BYTES, Salted, SegmentHeader, SegmentRecord, StreamEnd, Table,
 };
 use crate::journal::{
     Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, seal_bytes,
@@ -152,6 +152,7 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
 
     let file_max = usize::try_from(options.file_bytes_max).unwrap_or(usize::MAX);
     let mut reservation = Reservation::new(options.group_bytes, file_max / 4 * 3);
+    let ends: Arc<[StreamEnd]> = std::mem::take(&mut replayed.ends).into();
     let (next_bytes, lsn) = (opened.file.slot.size.max(options.file_bytes_min), opened.lsn);
     {
         let mut folded = state.folded();
@@ -166,11 +167,13 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
         folded.last_merge = merges.fold(folded.last_merge, u64::max);
         reservation.reset(state.tails(), &folded.producers);
         reservation.next_stream = folded.next_stream;
+        reservation.ends = Arc::clone(&ends);
     }
     let next_bytes = next_bytes.min(options.file_bytes_max);
     let committer = Committer {
         file: opened.file,
         lsn,
+        ends,
         progress,
         ring,
         next_file: NextFile::new(next_bytes, options.file_bytes_max, parts.clock.monotonic()),
@@ -425,7 +428,7 @@ fn begin_file(
 /// The same group, bound to another file.
 fn encode(carried: &Carried, salt: &[u8; 16], sequence: FileSequence) -> CarriedBytes {
     let mut table = Vec::new();
-    carried.frames.iter().for_each(|frame| frame.encode(&mut table));
+    Table::encode(&carried.frames, &carried.ends, &mut table);
     let salted = Salted::new(salt, sequence, carried.header.lsn.0);
     let header = GroupHeader { sequence, table_crc: salted.crc(&table), ..carried.header };
     let mut bytes = carried.bytes.clone();

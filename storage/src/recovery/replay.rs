@@ -1,7 +1,7 @@
 //! Replay: folding the groups that follow the checkpoint, one behind the reading, so that a group
 //! is folded only once something later proves that it was durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -13,10 +13,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{
     Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
-    MergedRecord, SegmentRecord,
+    MergedRecord, SegmentRecord, StreamEnd,
 };
 use crate::journal::{FileProgress, Slot, slot_path};
-use crate::position::{FileKey, FileSequence, Lsn, Offset};
+use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
 use crate::producers::Producers;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
@@ -25,6 +25,7 @@ use crate::stream::Stream;
 pub(crate) struct Carried {
     pub(crate) header: GroupHeader,
     pub(crate) frames: Vec<Frame>,
+    pub(crate) ends: Vec<StreamEnd>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct Replayed {
     /// The newest LSN used, the one carried over not counted.
     pub(crate) lsn: Lsn,
     pub(crate) carried: Option<Carried>,
+    /// Where the streams of the last group with batches stand.
+    pub(crate) ends: Vec<StreamEnd>,
 }
 
 /// Folds everything into `state`.
@@ -72,6 +75,10 @@ pub(crate) fn replay(
         missing: BTreeMap::new(),
         lsn: Lsn(0),
         pending: None,
+        ends: Vec::new(),
+        is_lost: false,
+        deleted: BTreeSet::new(),
+        highest_stream: 0,
     };
     let (mut sequence, mut position) = (FileSequence(1), FILE_HEADER_BYTES as u64);
     let mut newest = newest_header;
@@ -79,6 +86,7 @@ pub(crate) fn replay(
         Some(checkpoint) => {
             (sequence, position) = (checkpoint.sequence, checkpoint.position);
             newest = newest.max(sequence);
+            run.highest_stream = checkpoint.next_stream;
             run.restore(checkpoint, &by_sequence);
         }
         None => {
@@ -107,10 +115,13 @@ pub(crate) fn replay(
                 last_file = Some((sequence, end));
             }
             None if by_sequence.is_empty() && last_file.is_none() && !had_checkpoints => {}
-            None => run.damage(format!(
-                "journal file {sequence} is missing from {}; what was appended to it is lost",
-                directory.display()
-            )),
+            None => {
+                run.damage(format!(
+                    "journal file {sequence} is missing from {}; what was appended to it is lost",
+                    directory.display()
+                ));
+                run.is_lost = true;
+            }
         }
         match successor {
             Some((next, _)) => (sequence, position) = (next, FILE_HEADER_BYTES as u64),
@@ -121,13 +132,15 @@ pub(crate) fn replay(
     run.report_missing();
     let carried = match run.pending.take() {
         Some((scanned, bytes)) => {
-            Some(Carried { header: scanned.header, frames: scanned.frames, bytes })
+            let ScannedGroup { header, frames, ends, .. } = scanned;
+            run.note_ends(&frames, &ends);
+            Some(Carried { header, frames, ends, bytes })
         }
         None => None,
     };
-    let (finished, retired) = (run.finished, run.retired);
+    let (finished, retired, ends) = (run.finished, run.retired, run.ends);
     let missing = run.missing.into_values().collect();
-    Ok(Replayed { finished, retired, missing, newest, last_file, lsn: run.lsn, carried })
+    Ok(Replayed { finished, retired, missing, newest, last_file, lsn: run.lsn, carried, ends })
 }
 
 impl Replayed {
@@ -157,6 +170,14 @@ struct Run<'a> {
     progress: FileProgress,
     finished: BTreeMap<FileKey, (StoredFile, Option<Footer>)>,
     retired: Vec<StoredFile>,
+    /// Where the streams of the last group with batches stand.
+    ends: Vec<StreamEnd>,
+    /// Groups were lost after the last whole one.
+    is_lost: bool,
+    /// Streams deleted in what is replayed.
+    deleted: BTreeSet<StreamId>,
+    /// Streams after this one were created in what is replayed.
+    highest_stream: u64,
     /// Files that should be there and are not, unless a merge made them needless.
     missing: BTreeMap<FileKey, StoredFile>,
     lsn: Lsn,
@@ -290,7 +311,7 @@ impl Run<'_> {
             self.lsn = self.lsn.max(Lsn(header.base_lsn.0.saturating_sub(1)));
         }
         let mut at = position;
-        let mut seal = None;
+        let (mut seal, mut is_damaged) = (None, false);
         while at < limit {
             let expected = self.newest_lsn().next();
             let checked = scanner.group(at, limit).map_err(failed)?;
@@ -299,6 +320,7 @@ impl Run<'_> {
                 other => {
                     let why = other.err().map_or("it is out of order", |why| why.0);
                     let newer = scanner.find_newer(at, limit, self.newest_lsn()).map_err(failed)?;
+                    is_damaged |= newer.is_some() || closed.is_some();
                     match newer {
                         // The group here was acknowledged before the newer one was written.
                         Some(newer) => {
@@ -314,13 +336,17 @@ impl Run<'_> {
                 }
             };
             self.fold_pending(&mut scanner, sequence)?;
+            self.is_lost |= is_damaged && group.header.lsn != expected;
             let end = group.position + u64::from(group.header.length);
             if group.header.is_seal {
                 seal = Some(group.position);
                 at = group.position;
                 self.lsn = group.header.lsn;
-                self.check_seal(&group, sequence);
+                self.check_seal(&group, sequence, is_damaged);
                 break;
+            }
+            if std::mem::take(&mut self.is_lost) {
+                self.lose(group.ends.iter().copied());
             }
             self.pending = Some((group, Vec::new()));
             at = end;
@@ -329,7 +355,12 @@ impl Run<'_> {
             Some(end) => {
                 self.fold_pending(&mut scanner, sequence)?;
                 let sealed = scanner.group(end, slot.size).map_err(failed)?;
-                seal = sealed.is_ok_and(|group| group.header.is_seal).then_some(end);
+                let sealed = sealed.ok().filter(|group| group.header.is_seal);
+                self.is_lost |= is_damaged;
+                if let Some(group) = &sealed {
+                    self.lose_footer(group, is_damaged);
+                    seal = Some(end);
+                }
                 at = end;
             }
             None => at = self.verify_last(&mut scanner, at, &path)?,
@@ -356,7 +387,8 @@ impl Run<'_> {
         self.pending.as_ref().map_or(self.lsn, |(group, _)| group.header.lsn)
     }
 
-    fn check_seal(&self, group: &ScannedGroup, sequence: FileSequence) {
+    fn check_seal(&mut self, group: &ScannedGroup, sequence: FileSequence, is_damaged: bool) {
+        self.lose_footer(group, is_damaged);
         // The next file's header was synced before this seal was written, and it is not there.
         if let Ok(Footer { next: Some(next), .. }) = Footer::decode(&group.table) {
             self.damage(format!(
@@ -364,6 +396,49 @@ impl Run<'_> {
                  appended to it is lost",
                 self.directory.display()
             ));
+        }
+    }
+
+    /// Groups of the file were lost: its seal says how far its streams went.
+    fn lose_footer(&mut self, seal: &ScannedGroup, is_damaged: bool) {
+        if let Ok(footer) = Footer::decode(&seal.table)
+            && is_damaged
+        {
+            let entries = footer.streams.iter();
+            self.lose(entries.map(|entry| StreamEnd { stream: entry.stream, end: entry.end }));
+            self.is_lost = false;
+        }
+    }
+
+    /// Nobody gets the offsets again that lost groups gave out.
+    fn lose(&mut self, ends: impl Iterator<Item = StreamEnd>) {
+        for StreamEnd { stream, end } in ends {
+            let is_new = stream.0 > self.highest_stream && !self.deleted.contains(&stream);
+            match self.state.stream(stream) {
+                Ok(stream) => stream.view().lose_up_to(end),
+                // The group that created it is among the lost ones.
+                Err(_) if is_new => {
+                    let lost = Stream::new(stream);
+                    lost.view().lose_up_to(end);
+                    self.state.restore(lost);
+                    let mut folded = self.state.folded();
+                    folded.next_stream = folded.next_stream.max(stream.0);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A group is folded: where its streams stand, or, if it holds no batch, those before it.
+    fn note_ends(&mut self, frames: &[Frame], before: &[StreamEnd]) {
+        let batches = frames.iter().filter(|frame| frame.kind == FrameKind::Batch);
+        let ends: BTreeMap<StreamId, Offset> =
+            batches.map(|frame| (frame.stream, frame.end())).collect();
+        if !ends.is_empty() {
+            let ends = ends.into_iter();
+            self.ends = ends.map(|(stream, end)| StreamEnd { stream, end }).collect();
+        } else if !before.is_empty() {
+            self.ends = before.to_vec();
         }
     }
 
@@ -399,6 +474,8 @@ impl Run<'_> {
         folded.newest_time = folded.newest_time.max(group.header.wall_time);
         drop(folded);
         changes.merged.iter().for_each(|merged| self.merged(merged));
+        self.deleted.extend(&changes.deleted);
+        self.note_ends(&group.frames, &group.ends);
         self.lsn = group.header.lsn;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::{BLOCK, DiskFile};
-use crate::format::{Frame, GROUP_HEADER_BYTES, GroupHeader, Malformed, Salted};
+use crate::format::{Frame, GROUP_HEADER_BYTES, GroupHeader, Malformed, Salted, StreamEnd, Table};
 use crate::position::{FileSequence, Lsn};
 
 const WINDOW: usize = 256 << 10;
@@ -15,6 +15,8 @@ pub(crate) struct ScannedGroup {
     pub(crate) position: u64,
     pub(crate) header: GroupHeader,
     pub(crate) frames: Vec<Frame>,
+    /// Where the streams of the last group with batches before it stood.
+    pub(crate) ends: Vec<StreamEnd>,
     /// Of a seal.
     pub(crate) table: Vec<u8>,
 }
@@ -68,10 +70,17 @@ impl Scanner {
         }
         if header.is_seal {
             let table = table.to_vec();
-            return Ok(Ok(ScannedGroup { position, header, frames: Vec::new(), table }));
+            let (frames, ends) = (Vec::new(), Vec::new());
+            return Ok(Ok(ScannedGroup { position, header, frames, ends, table }));
         }
-        let frames = Frame::decode_table(table, header.frames, header.table_offset);
-        Ok(frames.map(|frames| ScannedGroup { position, header, frames, table: Vec::new() }))
+        let table = Table::decode(&header, table);
+        Ok(table.map(|Table { frames, ends }| ScannedGroup {
+            position,
+            header,
+            frames,
+            ends,
+            table: Vec::new(),
+        }))
     }
 
     /// The first whole group after `position` that is newer than `lsn`.

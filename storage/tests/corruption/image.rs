@@ -81,7 +81,17 @@ impl Writing {
         self.control(vec![Control::SetState { key: key.into(), value: Some(value.into()) }]);
     }
 
-    /// Files rolled, given back and used again; three streams, one trimmed.
+    /// Lets time pass until what was trimmed is merged away and its files are given back.
+    fn merge(&mut self) {
+        for _ in 0..40 {
+            self.machine.clock.advance(Duration::from_secs(10));
+            self.storage.drive();
+        }
+        assert!(self.storage.stats().merges > 0);
+    }
+
+    /// Files rolled, given back and used again; three streams, one trimmed, and what
+    /// is left merged.
     fn history(&mut self) -> [StreamId; 2] {
         let gone = self.create();
         for _ in 0..12 {
@@ -99,11 +109,12 @@ impl Writing {
             self.append(&[a, b], 3, 1200);
             self.append(&[b], 1, 60 + 300 * round);
         }
-        let start = Offset(7);
+        let start = Offset(40);
         self.control(vec![Control::TrimStream(a, start)]);
         let (first, batches) = self.streams.get_mut(&a).unwrap();
         *first = start;
         batches.retain(|base, (count, _)| base.plus(*count) > start);
+        self.merge();
         [a, b]
     }
 
@@ -113,6 +124,8 @@ impl Writing {
         std::mem::forget(storage);
         let disk = machine.disk.after_crash(CrashPlan::KeepAll);
         let regions = regions(&disk);
+        let has_segment = regions.iter().any(|region| region.what == "segment payload");
+        assert!(has_segment, "{name} has no merged file");
         Image { name, disk, older, clock: Arc::clone(&machine.clock), streams, state, regions }
     }
 }
@@ -233,10 +246,14 @@ fn regions(disk: &SimulatedDisk) -> Vec<Region> {
             FileKind::Format => add("format", 0..length),
             FileKind::Checkpoint => add("checkpoint", 0..length),
             FileKind::Footer => add("sidecar footer", 0..length),
-            FileKind::Journal => {
-                add("file header", 0..84);
-                add("second file header", 4096..4096 + 84);
-                add("padding", 84..4096);
+            FileKind::Journal | FileKind::Segment => {
+                let is_segment = file.kind == FileKind::Segment;
+                let one = |journal, segment| if is_segment { segment } else { journal };
+                // What is written of a header.
+                let header = if is_segment { 96 } else { 84 };
+                add(one("file header", "segment header"), 0..header);
+                add(one("second file header", "second segment header"), 4096..4096 + header);
+                add("padding", header..4096);
                 let bytes = content(disk, &file.name);
                 let number =
                     |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
@@ -244,14 +261,15 @@ fn regions(disk: &SimulatedDisk) -> Vec<Region> {
                 while at < live {
                     let (size, table, table_bytes) =
                         (number(at + 24), number(at + 36), number(at + 40));
+                    let table_end = at + table + table_bytes;
                     let is_seal = bytes[at + 4] & 1 == 1;
-                    add("group header", at..at + 64);
+                    add(one("group header", "segment group header"), at..at + 64);
                     if is_seal {
-                        add("footer", at + table..at + table + table_bytes);
+                        add(one("footer", "segment footer"), at + table..table_end);
                     } else {
-                        add("payload", at + 64..at + table);
-                        add("frame table", at + table..at + table + table_bytes);
-                        add("padding", at + table + table_bytes..at + size);
+                        add(one("payload", "segment payload"), at + 64..at + table);
+                        add(one("frame table", "segment frame table"), at + table..table_end);
+                        add("padding", table_end..at + size);
                     }
                     at += size;
                 }

@@ -160,6 +160,10 @@ impl Tally {
         self.sum(1..5)
     }
 
+    pub(crate) fn announced(&self) -> usize {
+        self.sum(3..4)
+    }
+
     pub(crate) fn refused(&self) -> usize {
         self.sum(4..5)
     }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use meshlog_storage::disk::{CrashPlan, Disk};
-use meshlog_storage::{Control, Entry, ErrorKind, Offset, Storage};
+use meshlog_storage::{Control, Entry, ErrorKind, Offset, ReadRequest, Storage};
 
-use crate::support::{Machine, append, create, entry, lines, read_all};
+use crate::support::{Machine, append, create, entry, lines, read, read_all};
 
 #[test]
 fn a_clean_restart_drops_nothing_and_a_deleted_stream_stays_deleted() {
@@ -163,7 +163,13 @@ fn rot_in_the_newest_group_of_an_idle_journal_is_damage() {
     });
     let storage = open_after_crash(&mut machine, CrashPlan::KeepAll);
     assert_eq!(storage.health().damage.len(), 1, "{:?}", storage.health().damage);
-    assert_eq!(storage.bounds(stream).unwrap().durable_end, Offset(1));
+    // The marker says how far the stream went: what is lost is not appended again.
+    assert_eq!(storage.bounds(stream).unwrap().durable_end, Offset(4));
+    let request = ReadRequest { stream, from: Offset(1), max_bytes: 1, hint: None };
+    assert_eq!(
+        *read(&storage, request).unwrap_err().kind(),
+        ErrorKind::Corrupt { next_readable: Offset(4) }
+    );
     assert_eq!(read_all(&storage, other, Offset(0)).unwrap().len(), 1);
 }
 
