@@ -30,8 +30,7 @@ pub(crate) struct View {
     pub(super) retention_age: Option<String>,
     pub(super) retention_bytes: Option<u64>,
     pub(super) retention_count: Option<u64>,
-    pub(super) compact: bool,
-    pub(super) tombstone_min_age: Option<String>,
+    pub(super) compaction: Option<CompactionView>,
     pub(super) key: Option<String>,
     pub(super) partitions: u32,
     pub(super) docs: String,
@@ -77,11 +76,9 @@ impl From<Product> for View {
             retention_age: settings.retention_age.map(limits::age),
             retention_bytes: limits::limit(settings.retention_bytes),
             retention_count: limits::limit(settings.retention_count),
-            compact: settings.compaction.is_some(),
-            tombstone_min_age: settings
-                .compaction
-                .and_then(|compaction| compaction.tombstone_min_age)
-                .map(limits::age),
+            compaction: settings.compaction.map(|compaction| CompactionView {
+                tombstone_min_age: limits::age(compaction.tombstone_min_age.unwrap_or_default()),
+            }),
             tags: tags(false),
             field_tags: tags(true),
             links: links
@@ -137,9 +134,11 @@ impl View {
 
     /// Whether only the newest of a key stays, in words.
     pub(super) fn compaction(&self) -> String {
-        match &self.tombstone_min_age {
-            Some(age) if self.compact => format!("newest per key; tombstones stay {age}"),
-            _ => String::new(),
+        match &self.compaction {
+            Some(compaction) => {
+                format!("newest per key; tombstones stay {}", compaction.tombstone_min_age)
+            }
+            None => String::new(),
         }
     }
 
@@ -179,6 +178,12 @@ impl Row for View {
             self.updated_by.clone(),
         ]
     }
+}
+
+/// How superseded records go.
+#[derive(Serialize)]
+pub(crate) struct CompactionView {
+    pub(super) tombstone_min_age: String,
 }
 
 /// Where to read more.
