@@ -411,7 +411,8 @@ async fn a_compacted_product_is_read_from_every_offset() {
     let compaction = Some(v1::Compaction::default());
     machine.create("sandbox.a", 1, v1::ProductSettings { compaction, ..Default::default() }).await;
     let mut all: BTreeMap<u64, (String, Option<String>)> = BTreeMap::new();
-    for round in 0..60 {
+    // The last of these has a key that comes again: there will be a hole where the reader stops.
+    for round in 0..61 {
         let records: Vec<(String, Option<String>)> = (0..5)
             .map(|number| match (round * 5 + number) % 13 {
                 0 => (String::new(), Some(format!("no key {round}"))),
@@ -479,11 +480,14 @@ async fn a_compacted_product_is_read_from_every_offset() {
 
     // Whatever order things happened in, a reader that stops at the end comes to it.
     let mut heard = Vec::new();
-    while let Some(message) = late.next().await {
-        heard.extend(told(message.unwrap().batches));
-    }
+    let to_the_end = async {
+        while let Some(message) = late.next().await {
+            heard.extend(told(message.unwrap().batches));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), to_the_end).await.expect("it ends");
     assert!(heard.is_sorted_by_key(|(offset, _)| *offset));
-    assert!(heard.iter().all(|(offset, _)| *offset < 300));
+    assert!(heard.iter().all(|(offset, _)| *offset < 304));
 
     assert_eq!(machine.bounds("sandbox.a", 0), (0, end), "compaction moves no bound");
     let get = v1::GetOffsetsRequest {
