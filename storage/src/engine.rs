@@ -298,5 +298,6 @@ impl Engine {
         let error = self.refusal_error();
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &error));
         refuse(retries, &error);
+        self.merger.refuse_rest(self);
     }
 }

@@ -150,6 +150,11 @@ impl ReadableFile {
         self.streams.is_none_or(|(low, high)| low <= stream && stream <= high)
     }
 
+    /// Whether anybody holds it beside so many who are known.
+    pub(crate) fn is_held_beside(self: &Arc<Self>, known: usize) -> bool {
+        Arc::strong_count(self) > known
+    }
+
     /// Readers went over this much of it.
     pub(crate) fn note_walked(&self, bytes: u64) {
         self.walked.fetch_add(bytes, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 //! Checkpoints are due 10 s after the first change or after 1 GiB, at most one a second, none
 //! while nothing changes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::checkpoint::{self, Kept, MERGE_RESERVE, RESERVE};
 use crate::disk::OpenMode;
 use crate::engine::Engine;
+use crate::error::Result;
 use crate::files::{Place, ReadableFile, StoredFile};
 use crate::journal::{Slot, Slots};
-use crate::position::{Lsn, Offset, StreamId};
+use crate::position::{FileKey, Lsn, Offset, StreamId};
 use crate::retention::{Holder, Waiting};
 
 const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
@@ -31,6 +33,8 @@ const FREE_SLOTS: usize = 3;
 pub(crate) struct Keeper {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// Held while a checkpoint is written.
+    writing: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -69,7 +73,7 @@ impl Retiring {
 impl Keeper {
     pub(crate) fn new(next_bytes: u64, kept: Kept, retiring: Vec<Retiring>) -> Self {
         let inner = Inner { next_bytes, kept, retiring, ..Inner::default() };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        Self { inner: Mutex::new(inner), ..Self::default() }
     }
 
     /// A group was written; a marker changes nothing that a checkpoint must keep.
@@ -118,6 +122,32 @@ impl Keeper {
             return inner.prepared.take();
         }
         None
+    }
+
+    /// The file made ready, if it still holds what was in it.
+    pub(crate) fn take_used(&self) -> Option<Slot> {
+        let mut inner = self.inner.lock();
+        let is_used = inner.prepared.as_ref().is_some_and(|slot| !slot.is_blank);
+        if is_used { inner.prepared.take() } else { None }
+    }
+
+    /// Puts the file made ready back that was taken for a moment.
+    pub(crate) fn put_prepared(&self, slot: Slot) {
+        self.inner.lock().prepared = Some(slot);
+    }
+
+    /// Files nobody needs that are not given back yet.
+    pub(crate) fn retiring_keys(&self) -> BTreeSet<FileKey> {
+        self.inner.lock().retiring.iter().map(|retiring| retiring.file.key()).collect()
+    }
+
+    /// Gives back what nobody needs, with a checkpoint now that no longer names it.
+    pub(crate) fn give_back_now(&self, engine: &Engine) -> Result<()> {
+        if engine.parts.disk.is_memory() {
+            self.release_in_memory(engine);
+            return Ok(());
+        }
+        self.write_checkpoint(engine)
     }
 
     /// A merge took these files out of the table.
@@ -305,16 +335,17 @@ impl Keeper {
 
     /// Writes a checkpoint now, and gives back what no kept checkpoint needs any more.
     pub(crate) fn checkpoint(&self, engine: &Engine) {
+        if let Err(error) = self.write_checkpoint(engine) {
+            // The file is abandoned; the journal still holds everything it would say.
+            tracing::error!(%error, "a checkpoint could not be written");
+        }
+    }
+
+    fn write_checkpoint(&self, engine: &Engine) -> Result<()> {
+        let _one_at_a_time = self.writing.lock();
         self.retire(engine);
         let mut kept = self.inner.lock().kept.clone();
-        let written = match checkpoint::write(engine, &mut kept) {
-            Ok(lsn) => lsn,
-            Err(error) => {
-                // The file is abandoned; the journal still holds everything it would say.
-                tracing::error!(%error, "a checkpoint could not be written");
-                return;
-            }
-        };
+        let written = checkpoint::write(engine, &mut kept)?;
         let ready = {
             let mut inner = self.inner.lock();
             inner.kept = kept;
@@ -333,6 +364,7 @@ impl Keeper {
         reservation.shrink();
         drop(reservation);
         engine.chunks.shrink();
+        Ok(())
     }
 
     /// Takes finished files without live records out of the table.
@@ -377,6 +409,7 @@ impl Keeper {
     }
 
     fn release_in_memory(&self, engine: &Engine) {
+        let _one_at_a_time = self.writing.lock();
         self.retire(engine);
         let (ready, rest) = std::mem::take(&mut self.inner.lock().retiring)
             .into_iter()
@@ -400,7 +433,8 @@ fn give_back(engine: &Engine, ready: Vec<Retiring>) {
                 // Present only for files that a crash left without a seal.
                 drop(disk.remove(&footer));
                 disk.open(&path, OpenMode::Existing).and_then(|handle| {
-                    let slot = Slot { number, size: file.size(), file: handle, is_written: true };
+                    let (size, is_written, is_blank) = (file.size(), true, false);
+                    let slot = Slot { number, size, file: handle, is_written, is_blank };
                     let mut slots: parking_lot::MutexGuard<'_, Slots> = engine.slots.lock();
                     slots.give_back(slot, FREE_SLOTS)
                 })

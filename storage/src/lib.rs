@@ -38,6 +38,7 @@ pub use entry::{
 };
 pub use error::{Applied, Error, ErrorKind, Result};
 pub use format::FORMAT_VERSION;
+pub use merge::Erased;
 pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordKey};
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};

@@ -16,7 +16,7 @@ use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Refusal;
 use crate::keeper;
-use crate::merge;
+use crate::merge::{self, Erased};
 use crate::options::{Components, Options};
 use crate::position::{Offset, StreamId, Timestamp};
 use crate::read::{self, Bounds, Job, ReadRequest, ReadSlice};
@@ -209,6 +209,31 @@ impl Storage {
     ) {
         let job: Job = Box::new(move |engine| done(retention::explain(engine, stream)));
         self.shared.engine.reads.push(job);
+    }
+
+    /// Erases what was deleted, or trimmed away, of these streams before this call. Once `done` is
+    /// told, no byte of those records is in any file of the directory: shared files were written
+    /// again without them, and what waits to be written was overwritten with zeros. Also without
+    /// erasing the bytes go in time; this is for those who must know that they are gone.
+    ///
+    /// It goes on in the background at the pace of a merge, is not remembered over a restart, and
+    /// waits for readers that hold a file.
+    ///
+    /// What it cannot do: make a drive forget. A solid-state drive writes elsewhere what it is told
+    /// to overwrite, and so do file systems that copy on write or keep snapshots; blocks of removed
+    /// files stay readable to who reads the device. Backups, replicas and memory hold what they
+    /// hold. Against those helps an encrypted disk whose key is destroyed.
+    ///
+    /// # Errors
+    ///
+    /// Given to `done`: [`ErrorKind::Corrupt`] if a file that holds some of it is damaged and must
+    /// therefore stay, [`ErrorKind::DiskFull`], [`ErrorKind::Io`], [`ErrorKind::Closed`].
+    pub fn erase(
+        &self,
+        streams: Vec<StreamId>,
+        done: impl FnOnce(Result<Erased>) + Send + 'static,
+    ) {
+        self.shared.engine.merger.erase(streams, Box::new(done));
     }
 
     /// The readable range of a stream.

@@ -22,7 +22,7 @@ use crate::format::{
     FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, GROUP_HEADER_BYTES, GroupHeader,
     PreviousFile, Salted, StreamEnd, round_up,
 };
-use crate::position::{FileKey, FileSequence, Lsn, StreamId};
+use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
 use crate::state::GroupView;
 use crate::stream::Stream;
 
@@ -252,6 +252,32 @@ impl Committer {
             Err(Failure::Final { what, error }) => {
                 self.fail(engine, Vec::new(), Vec::new(), what, error);
             }
+        }
+    }
+
+    /// Finishes the file being written if it holds batches that are to be erased, by stream and
+    /// first offset, or what an earlier life of its slot left. Answers whether the file being
+    /// written holds neither now.
+    pub(crate) fn roll_to_erase(
+        &mut self,
+        engine: &Engine,
+        is_condemned: impl Fn(StreamId, Offset) -> bool,
+    ) -> Result<bool> {
+        let holds_some = self.progress.touched.iter().any(|stream| {
+            stream.view().active.first().is_some_and(|run| is_condemned(stream.id, run.base_offset))
+        });
+        let sequence = self.file.header.sequence;
+        if !holds_some && self.file.slot.is_blank {
+            return Ok(true);
+        }
+        self.roll_early(engine);
+        match self.file.header.sequence == sequence {
+            true if self.has_failed => Err(engine.refusal_error()),
+            true => Err(Error::new(
+                ErrorKind::DiskFull,
+                "there is no space for another journal file, which erasing needs: free some space",
+            )),
+            false => Ok(self.file.slot.is_blank),
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Slot {
     pub(crate) file: Arc<dyn DiskFile>,
     /// All of its blocks were written before, so overwriting needs no file-system journal.
     pub(crate) is_written: bool,
+    /// It never held a file, or was overwritten with zeros since.
+    pub(crate) is_blank: bool,
 }
 
 /// The free slots.
@@ -30,6 +32,8 @@ pub(crate) struct Slots {
     directory: PathBuf,
     next_number: u32,
     free: Vec<Slot>,
+    /// Slots given back are removed: what is in them must go.
+    is_erasing: bool,
 }
 
 /// The path of a slot.
@@ -44,7 +48,7 @@ pub(crate) fn slot_number(name: &str) -> Option<u32> {
 
 impl Slots {
     pub(crate) fn new(disk: Arc<dyn Disk>, directory: PathBuf, next_number: u32) -> Self {
-        Self { disk, directory, next_number, free: Vec::new() }
+        Self { disk, directory, next_number, free: Vec::new(), is_erasing: false }
     }
 
     /// A slot for data, never the last free one.
@@ -90,13 +94,29 @@ impl Slots {
 
     /// Takes a slot back whose journal file is no longer needed.
     pub(crate) fn give_back(&mut self, slot: Slot, keep: usize) -> io::Result<()> {
-        if self.free.len() < keep {
-            self.free.push(slot);
+        if self.free.len() < keep && !self.is_erasing {
+            self.free.push(Slot { is_blank: false, ..slot });
             return Ok(());
         }
         let number = slot.number;
         drop(slot);
         self.disk.remove(&slot_path(&self.directory, number))
+    }
+
+    /// While it is set, slots given back are removed.
+    pub(crate) fn set_erasing(&mut self, is_erasing: bool) {
+        self.is_erasing = is_erasing;
+    }
+
+    /// A free slot that still holds what was in it.
+    pub(crate) fn take_used(&mut self) -> Option<Slot> {
+        let index = self.free.iter().position(|slot| !slot.is_blank)?;
+        Some(self.free.swap_remove(index))
+    }
+
+    /// Puts a free slot back that was taken for a moment.
+    pub(crate) fn put(&mut self, slot: Slot) {
+        self.free.push(slot);
     }
 
     fn create(&mut self, size: u64) -> io::Result<Slot> {
@@ -113,7 +133,7 @@ impl Slots {
         // The size must be durable before a group in it is acknowledged.
         file.sync()?;
         self.disk.sync_directory(&self.directory)?;
-        Ok(Slot { number, size, file, is_written: self.disk.is_memory() })
+        Ok(Slot { number, size, file, is_written: self.disk.is_memory(), is_blank: true })
     }
 }
 
@@ -123,16 +143,26 @@ impl Slot {
         if self.is_written {
             return Ok(());
         }
-        let zeros = MmapMut::map_anon(1 << 20)?;
-        let mut position = 0;
-        while position < self.size {
-            let length =
-                zeros.len().min(usize::try_from(self.size - position).unwrap_or(usize::MAX));
-            self.file.write_at(position, &zeros[..length])?;
-            position += length as u64;
-        }
+        self.zero()
+    }
+
+    /// Writes zeros over everything, whatever was there.
+    pub(crate) fn zero(&mut self) -> io::Result<()> {
+        write_zeros(self.file.as_ref(), 0, self.size)?;
         self.file.sync()?;
-        self.is_written = true;
+        (self.is_written, self.is_blank) = (true, true);
         Ok(())
     }
+}
+
+/// Writes zeros over a part of a file.
+pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = MmapMut::map_anon(1 << 20)?;
+    let mut position = from;
+    while position < to {
+        let length = zeros.len().min(usize::try_from(to - position).unwrap_or(usize::MAX));
+        file.write_at(position, &zeros[..length])?;
+        position += length as u64;
+    }
+    Ok(())
 }

@@ -54,6 +54,8 @@ pub(crate) struct Copying {
     next_part: u32,
     outputs: Vec<SegmentRecord>,
     written: u64,
+    /// Batches with something to erase in them that the codec could not split.
+    unsplit: u64,
     damage: Option<Damage>,
 }
 
@@ -87,6 +89,7 @@ impl Copying {
             next_part: 0,
             outputs: Vec::new(),
             written: 0,
+            unsplit: 0,
             damage: None,
         }
     }
@@ -97,6 +100,10 @@ impl Copying {
 
     pub(crate) fn bytes_written(&self) -> u64 {
         self.written
+    }
+
+    pub(crate) fn unsplit_batches(&self) -> u64 {
+        self.unsplit
     }
 
     /// What was found damaged, after an error.
@@ -227,13 +234,30 @@ impl Copying {
                     return Err(error);
                 }
             };
-            let held = Held { frame: frame.clone(), payload, bytes };
+            let held = self.erase(engine, Held { frame: frame.clone(), payload, bytes });
             if let Some(held) = self.compact(engine, held) {
                 self.slice_bytes += held.payload.len() + HELD_BYTES;
                 self.slice.push(held);
             }
         }
         Ok(())
+    }
+
+    /// Leaves out of a batch what is before its stream's start, if that is to be erased.
+    fn erase(&mut self, engine: &Engine, held: Held) -> Held {
+        let first = held.frame.base_offset;
+        let Some(start) = self.plan.condemned.start_within(held.frame.stream, first) else {
+            return held;
+        };
+        let indices = (0..).zip(held.frame.offsets());
+        let kept = indices.filter(|(_, offset)| *offset >= start).collect::<Vec<_>>();
+        match only(engine, &held, &kept) {
+            Some(kept) => kept,
+            None => {
+                self.unsplit += 1;
+                held
+            }
+        }
     }
 
     /// Leaves out of a batch what newer records supersede; nothing may be left.
@@ -269,24 +293,10 @@ impl Copying {
         if kept.len() == keys.len() {
             return Some(held);
         }
-        let (_, base_offset) = *kept.first()?;
-        let indices: Vec<u32> = kept.iter().map(|(index, _)| *index).collect();
-        let Ok(payload) = codec.retain(&held.payload, &indices) else { return Some(held) };
-        let mut deltas: Vec<u32> =
-            kept.iter().map(|(_, offset)| (offset.0 - base_offset.0) as u32).collect();
-        if (0..).zip(&deltas).all(|(dense, delta): (u32, _)| dense == *delta) {
-            deltas.clear();
+        if kept.is_empty() {
+            return None;
         }
-        let counted = if held.bytes.1 == 0 { 0 } else { payload.len() as u64 };
-        let frame = Frame {
-            base_offset,
-            count: kept.len() as u32,
-            offset_deltas: deltas,
-            payload_crc: crc32fast::hash(&payload),
-            payload_bytes: payload.len() as u32,
-            ..held.frame
-        };
-        Some(Held { frame, payload, bytes: (held.bytes.0, counted) })
+        Some(only(engine, &held, &kept).unwrap_or(held))
     }
 
     fn sort(&mut self) {
@@ -405,6 +415,28 @@ impl Input {
         *before += counted;
         bytes
     }
+}
+
+/// The batch with these of its records only, by index and offset; `None` if the codec cannot.
+fn only(engine: &Engine, held: &Held, kept: &[(u32, Offset)]) -> Option<Held> {
+    let (_, base_offset) = *kept.first()?;
+    let indices: Vec<u32> = kept.iter().map(|(index, _)| *index).collect();
+    let payload = engine.parts.codec.retain(&held.payload, &indices).ok()?;
+    let mut deltas: Vec<u32> =
+        kept.iter().map(|(_, offset)| (offset.0 - base_offset.0) as u32).collect();
+    if (0..).zip(&deltas).all(|(dense, delta): (u32, _)| dense == *delta) {
+        deltas.clear();
+    }
+    let counted = if held.bytes.1 == 0 { 0 } else { payload.len() as u64 };
+    let frame = Frame {
+        base_offset,
+        count: kept.len() as u32,
+        offset_deltas: deltas,
+        payload_crc: crc32fast::hash(&payload),
+        payload_bytes: payload.len() as u32,
+        ..held.frame.clone()
+    };
+    Some(Held { frame, payload, bytes: (held.bytes.0, counted) })
 }
 
 fn is_alive(engine: &Engine, frame: &Frame) -> bool {

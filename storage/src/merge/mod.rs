@@ -22,10 +22,11 @@
 //! meets one is given up, the range is quarantined, and the file stays.
 
 mod copy;
+mod erase;
 mod plan;
 mod segment;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, MergedRecord};
 use crate::position::{FileKey, Offset, StreamId};
 use copy::{Copying, Progress};
+pub use erase::Erased;
+pub(crate) use erase::Told;
+use erase::{Erasing, Next};
 use plan::{Estimate, Plan};
 
 /// Between two looks at all files.
@@ -52,6 +56,8 @@ pub(crate) struct Merger {
     inner: Mutex<Inner>,
     signal: Mutex<Signal>,
     changed: Condvar,
+    /// Asked for, and not begun.
+    requests: Mutex<VecDeque<(Vec<StreamId>, Told)>>,
     /// What went wrong last, for others, who do not wait for a step.
     note: Mutex<Option<String>>,
 }
@@ -77,6 +83,8 @@ struct Inner {
     epoch: u64,
     /// Inputs found damaged.
     damaged: BTreeSet<FileKey>,
+    /// The request to erase that is under way; merges are its own meanwhile.
+    erasing: Option<Erasing>,
     wants_plan: bool,
     next_plan: Duration,
     appended: u64,
@@ -100,10 +108,27 @@ impl Merger {
         self.changed.notify_one();
     }
 
+    /// Erases what is dead of these streams now, and tells when it is done.
+    pub(crate) fn erase(&self, streams: Vec<StreamId>, told: Told) {
+        self.requests.lock().push_back((streams, told));
+        self.wake();
+    }
+
     /// Ends [`Merger::run`].
     pub(crate) fn stop(&self) {
         self.signal.lock().stopping = true;
         self.changed.notify_one();
+    }
+
+    /// Refuses what was asked for and will not be done; the thread has ended.
+    pub(crate) fn refuse_rest(&self, engine: &Engine) {
+        let error = engine.refusal_error();
+        // Whoever is told may drop the last handle: then this is inside of a step.
+        if let Some(mut inner) = self.inner.try_lock() {
+            end_erasing(engine, &mut inner, Err(error.clone()));
+        }
+        let requests = std::mem::take(&mut *self.requests.lock());
+        requests.into_iter().for_each(|(_, told)| told(Err(error.clone())));
     }
 
     /// What went wrong last, if merging does not go on.
@@ -141,6 +166,9 @@ impl Merger {
         let now = engine.parts.clock.monotonic();
         match std::mem::take(&mut inner.work) {
             Work::Nothing => {
+                if let Some(wait) = self.erase_step(engine, &mut inner, now) {
+                    return Some(wait);
+                }
                 if !inner.wants_plan {
                     return None;
                 }
@@ -159,18 +187,48 @@ impl Merger {
                     Ok(()) => {
                         *self.note.lock() = None;
                         engine.counters.merged(copying.bytes_written());
+                        if let Some(erasing) = &mut inner.erasing {
+                            erasing.merged(copying.bytes_written(), copying.unsplit_batches());
+                        }
                         inner.wants_plan = true;
                         inner.next_plan = now;
                         // The inputs are in no table any more; a checkpoint lets them go.
                         engine.keeper.note_finished();
                     }
                     // It may be in the journal: the next start decides.
-                    Err(error) if error.applied() == Applied::Unknown => {}
+                    Err(error) if error.applied() == Applied::Unknown => {
+                        end_erasing(engine, &mut inner, Err(error));
+                    }
                     Err(error) => self.give_up(engine, &mut inner, *copying, &error, now),
                 }
                 Some(Duration::ZERO)
             }
         }
+    }
+
+    /// Does a piece of what is to be erased, if something is.
+    fn erase_step(&self, engine: &Engine, inner: &mut Inner, now: Duration) -> Option<Duration> {
+        if inner.erasing.is_none() {
+            let (streams, told) = self.requests.lock().pop_front()?;
+            inner.erasing = Some(Erasing::new(engine, &streams, told));
+        }
+        if engine.has_failed() {
+            end_erasing(engine, inner, Err(engine.refusal_error()));
+            return Some(Duration::ZERO);
+        }
+        let Inner { erasing, damaged, .. } = &mut *inner;
+        let erasing = erasing.as_mut()?;
+        let due = erasing.due(now);
+        if !due.is_zero() {
+            return Some(due);
+        }
+        match erasing.step(engine, damaged, now) {
+            Ok(Next::Merge(plan)) => begin(engine, inner, *plan),
+            Ok(Next::Step(wait)) => return Some(wait),
+            Ok(Next::Done) => end_erasing(engine, inner, Ok(())),
+            Err(error) => end_erasing(engine, inner, Err(error)),
+        }
+        Some(Duration::ZERO)
     }
 
     fn plan(&self, engine: &Engine, inner: &mut Inner, now: Duration) -> Option<Duration> {
@@ -186,14 +244,7 @@ impl Merger {
             .or_else(|| plan::choose(engine, estimates, damaged));
         inner.wants_plan = false;
         inner.next_plan = now + SPACING;
-        let plan: Plan = found?;
-        let merge = {
-            let mut folded = engine.state.folded();
-            folded.last_merge += 1;
-            folded.last_merge
-        };
-        tracing::debug!(merge, inputs = plan.inputs.len(), "a merge begins");
-        inner.work = Work::Copying(Box::new(Copying::new(engine, merge, plan)));
+        begin(engine, inner, found?);
         Some(Duration::ZERO)
     }
 
@@ -245,9 +296,30 @@ impl Merger {
     ) {
         tracing::warn!(%error, "a merge was given up; its inputs stay as they are");
         *self.note.lock() = Some(format!("a merge was given up and will be tried again: {error}"));
+        let outcome = match copying.damage() {
+            Some((key, _)) => Err(erase::cannot_rewrite(key, error)),
+            None => Err(error.clone()),
+        };
         copying.abandon(engine);
+        end_erasing(engine, inner, outcome);
         inner.wants_plan = true;
         inner.next_plan = now + BACK_OFF;
+    }
+}
+
+fn begin(engine: &Engine, inner: &mut Inner, plan: Plan) {
+    let merge = {
+        let mut folded = engine.state.folded();
+        folded.last_merge += 1;
+        folded.last_merge
+    };
+    tracing::debug!(merge, inputs = plan.inputs.len(), "a merge begins");
+    inner.work = Work::Copying(Box::new(Copying::new(engine, merge, plan)));
+}
+
+fn end_erasing(engine: &Engine, inner: &mut Inner, outcome: Result<()>) {
+    if let Some(erasing) = inner.erasing.take() {
+        erasing.tell(engine, outcome);
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::erase::{Condemned, cannot_rewrite};
 use crate::compaction::Compacting;
 use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{ReadableFile, StoredFile};
 use crate::format::{FILE_HEADER_BYTES, Footer, FooterStream};
 use crate::position::{FileKey, FileSequence, Offset, StreamId, Timestamp};
@@ -45,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) frees_space: bool,
     /// Streams of which superseded records are left out.
     pub(crate) compacting: BTreeMap<StreamId, Compacting>,
+    /// What must not be copied though it is in a batch that is.
+    pub(crate) condemned: Condemned,
 }
 
 /// Looks at files that changed; answers whether all are known now.
@@ -181,6 +185,45 @@ pub(crate) fn choose(
     plan(engine, &ranks[first..end], small, estimates, BTreeMap::new())
 }
 
+/// The next merge that leaves out what is to be erased; `None`: no file holds anything else beside
+/// it.
+pub(crate) fn choose_erasure(
+    engine: &Engine,
+    condemned: &Condemned,
+    damaged: &BTreeSet<FileKey>,
+) -> Result<Option<Plan>> {
+    let mut files = Vec::new();
+    let (mut live, mut previous) = (0, None);
+    for (file, readable) in engine.files.all() {
+        let key = file.key();
+        let footer =
+            engine.footers.load(engine, &readable).map_err(|error| cannot_rewrite(key, &error))?;
+        let here: u64 = footer.streams.iter().map(|entry| alive(engine, entry).0).sum();
+        let is_needed = condemned.is_in(key, &footer) && here > 0;
+        // Ranks in a row, as far as they fit one file; all files of a rank.
+        let is_row = previous == Some(key.rank) || live + here <= engine.options.file_bytes_max;
+        if !files.is_empty() && (!is_row || (!is_needed && previous != Some(key.rank))) {
+            break;
+        }
+        if is_needed || !files.is_empty() {
+            if is_needed && damaged.contains(&key) {
+                let error = Error::new(ErrorKind::Io, "a merge found it damaged");
+                return Err(cannot_rewrite(key, &error));
+            }
+            live += here;
+            previous = Some(key.rank);
+            files.push((file, readable, here, is_needed));
+        }
+    }
+    let judge = |file: &StoredFile| {
+        let known = files.iter().find(|(other, ..)| other.key() == file.key());
+        known.map(|(_, _, live, is_needed)| (!is_needed, *live))
+    };
+    let all = files.iter().map(|(file, readable, ..)| (file, readable));
+    let plan = plan_files(engine, all, &judge, BTreeMap::new());
+    Ok(plan.map(|plan| Plan { condemned: condemned.clone(), ..plan }))
+}
+
 /// The merge that compacts the stream with most to gain, if one has enough.
 pub(crate) fn choose_compaction(
     engine: &Engine,
@@ -304,16 +347,31 @@ fn plan(
     estimates: &BTreeMap<FileKey, Estimate>,
     compacting: BTreeMap<StreamId, Compacting>,
 ) -> Option<Plan> {
+    let judge = |file: &StoredFile| {
+        let known = estimates.get(&file.key())?;
+        let is_good =
+            matches!(file, StoredFile::Segment(_)) && !known.is_wasteful(2) && known.live >= small;
+        Some((is_good, known.live))
+    };
+    let files = ranks.iter().flat_map(|rank| &rank.files).map(|(file, readable)| (file, readable));
+    plan_files(engine, files, &judge, compacting)
+}
+
+/// As [`plan`]; `judge` says of a file whether it is good as it is, and how much of it is alive.
+fn plan_files<'a>(
+    engine: &Engine,
+    files: impl Iterator<Item = (&'a StoredFile, &'a Arc<ReadableFile>)>,
+    judge: &dyn Fn(&StoredFile) -> Option<(bool, u64)>,
+    compacting: BTreeMap<StreamId, Compacting>,
+) -> Option<Plan> {
     let mut inputs: Vec<Arc<ReadableFile>> = Vec::new();
     let mut seen: HashSet<StreamId> = HashSet::new();
     let mut live: BTreeMap<StreamId, u64> = BTreeMap::new();
     let mut taken = (0, 0);
-    for (file, readable) in ranks.iter().flat_map(|rank| &rank.files) {
+    for (file, readable) in files {
         let footer = engine.footers.load(engine, readable).ok()?;
-        let known = estimates.get(&file.key())?;
-        let is_good = matches!(file, StoredFile::Segment(_))
-            && !known.is_wasteful(2)
-            && known.live >= small
+        let (is_good, live_bytes) = judge(file)?;
+        let is_good = is_good
             && !footer.streams.iter().any(|entry| {
                 seen.contains(&entry.stream) || compacting.contains_key(&entry.stream)
             });
@@ -324,7 +382,7 @@ fn plan(
             seen.insert(entry.stream);
             *live.entry(entry.stream).or_default() += alive(engine, entry).0;
         }
-        taken = (taken.0 + known.live, taken.1 + file.size());
+        taken = (taken.0 + live_bytes, taken.1 + file.size());
         inputs.push(Arc::clone(readable));
     }
     let (first, last) = (inputs.first()?, inputs.last()?);
@@ -341,6 +399,7 @@ fn plan(
         own: largest.into_iter().take(OWN_MAX).map(|(_, stream)| stream).collect(),
         frees_space: taken.0 < taken.1 / 2,
         compacting,
+        condemned: Condemned::default(),
         inputs,
     })
 }

@@ -356,7 +356,7 @@ pub(crate) fn find_slots(
         let mut bytes = vec![0; FILE_HEADER_BYTES];
         let read = file.read_at(0, &mut bytes).map_err(|error| io_error("read", &path, error))?;
         let header = FileHeader::decode(&bytes[..read]).ok();
-        let slot = Slot { number, size, file, is_written: header.is_some() };
+        let slot = Slot { number, size, file, is_written: header.is_some(), is_blank: false };
         found.insert(number, Found { slot, header });
     }
     Ok(found)

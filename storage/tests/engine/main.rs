@@ -6,6 +6,7 @@
 mod appending;
 mod bounds;
 mod compacting;
+mod erasing;
 mod fixtures;
 mod merging;
 mod model;
