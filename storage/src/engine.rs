@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
 use crate::backup::LivePins;
-use crate::entry::{Appended, Entry};
+use crate::entry::Entry;
 use crate::error::{Error, Result, lacks_space};
 use crate::files::Files;
 use crate::format::ControlRecord;

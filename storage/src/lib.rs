@@ -52,9 +52,9 @@ pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordK
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
-pub use salvage::{Salvage, SalvagedStream, recover};
 #[cfg(sabotage)]
 pub use sabotage::leave_out;
+pub use salvage::{Salvage, SalvagedStream, recover};
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,

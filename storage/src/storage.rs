@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::admission::Permit;
 use crate::backup::BackupPoint;
 use crate::checkpoint::io_error;
+use crate::disk::Space;
 use crate::engine::Engine;
 use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
@@ -263,6 +264,20 @@ impl Storage {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.engine.parts.clock.now()
+    }
+
+    /// Room on the disk of the data directory, if it tells.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        let engine = &self.shared.engine;
+        engine.parts.disk.space(&engine.options.directory).ok().flatten()
+    }
+
+    /// Looks now at what the clock makes due, instead of in some seconds. For clocks that are set
+    /// by hand.
+    pub fn wake(&self) {
+        self.shared.engine.keeper.wake();
+        self.shared.engine.merger.wake();
     }
 
     /// The streams that exist, by id.

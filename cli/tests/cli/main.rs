@@ -19,6 +19,7 @@ mod newcomer;
 mod produce;
 mod quickstart;
 mod recover;
+mod retention;
 mod round_trip;
 mod serve;
 mod settings;

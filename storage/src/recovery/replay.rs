@@ -18,7 +18,6 @@ use crate::format::{
 };
 use crate::journal::{FileProgress, SlotOnDisk, slot_path};
 use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
-use crate::producers::Producers;
 use crate::sabotage::skips;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
