@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{BLOCK, Disk, DiskFile, OpenMode};
+use super::whole::{read_whole, write_whole};
+use super::{BLOCK, Disk, DiskFile, OpenMode, Space};
 
 /// Whether aligned writes go past the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +86,12 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile { buffered, path, direct, refused_direct: AtomicBool::new(false) }))
     }
 
+    fn space(&self, directory: &Path) -> io::Result<Option<Space>> {
+        let stat = rustix::fs::statvfs(directory)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Some(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
@@ -150,14 +157,14 @@ impl DiskFile for OsFile {
             && !self.refused_direct.load(Ordering::Relaxed)
             && let Some(direct) = self.direct()
         {
-            match direct.write_all_at(bytes, position) {
+            match write_whole(position, bytes, |at, part| direct.write_at(part, at)) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.refused_direct.store(true, Ordering::Relaxed);
                 }
                 outcome => return outcome,
             }
         }
-        self.buffered.write_all_at(bytes, position)
+        write_whole(position, bytes, |at, part| self.buffered.write_at(part, at))
     }
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -171,16 +178,7 @@ impl DiskFile for OsFile {
 
 /// Reads up to the buffer's length; fewer bytes only at the end of the file.
 pub(super) fn read_fully(file: &File, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], position + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+    read_whole(position, buffer, |at, part| file.read_at(part, at))
 }
 
 fn is_aligned(position: u64, bytes: &[u8]) -> bool {

@@ -351,6 +351,7 @@ fn a_checkpoint() {
             end: Offset(2),
         }],
         damage: vec!["d".into()],
+        forgotten: Vec::new(),
     };
     let bytes = checkpoint.encode();
     assert_eq!(bytes.len(), 343 + 8 + 16 + 45 + 8 + 80);
@@ -371,6 +372,18 @@ fn a_checkpoint() {
         "0200000007000000010000007011010003000000"
     );
     assert_eq!(Checkpoint::decode(&longer), Ok(forgotten));
+}
+
+#[test]
+fn a_checkpoint_with_a_forgotten_producer() {
+    let checkpoint = Checkpoint { forgotten: vec![(65_537, 2)], ..Checkpoint::default() };
+    let bytes = checkpoint.encode();
+    let body = &bytes[..bytes.len() - 4];
+    assert_eq!(hex(&body[body.len() - 12..]), "010000000100010002000000");
+    assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
+    for cut in 0..bytes.len() {
+        assert!(Checkpoint::decode(&bytes[..cut]).is_err());
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::format::{
     PreviousFile, Salted, StreamEnd, round_up,
 };
 use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
+use crate::sabotage::{barrier, skips};
 use crate::state::GroupView;
 use crate::stream::Stream;
 
@@ -141,7 +142,7 @@ impl Committer {
             return;
         }
         let waiters = acknowledge_written(lsn, waiters);
-        if let Err(error) = self.file.slot.file.sync() {
+        if let Err(error) = barrier("the sync of a group", || self.file.slot.file.sync()) {
             self.fail(engine, Vec::new(), Some((ticket, waiters)), "sync", error);
             return;
         }
@@ -323,7 +324,8 @@ impl Committer {
             size: slot.size,
             wall_time: engine.parts.clock.now(),
         };
-        let written = slot.file.write_at(0, &header.encode()).and_then(|()| slot.file.sync());
+        let sync = || barrier("the sync of the next file's header", || slot.file.sync());
+        let written = slot.file.write_at(0, &header.encode()).and_then(|()| sync());
         written.map_err(|error| Failure::Final { what: "begin a file of", error })?;
         self.write_seal(engine, &footer)
             .map_err(|error| Failure::Final { what: "seal a file of", error })?;
@@ -382,7 +384,7 @@ impl Committer {
             "room for the seal is kept"
         );
         self.file.slot.file.write_at(self.file.position, &bytes)?;
-        self.file.slot.file.sync()?;
+        barrier("the sync of a seal", || self.file.slot.file.sync())?;
         self.lsn = lsn;
         self.file.position += length as u64;
         engine.set_proven(true);
@@ -417,7 +419,7 @@ impl Committer {
         what: &'static str,
         error: io::Error,
     ) {
-        self.has_failed = true;
+        self.has_failed = !skips("the end after a failed sync");
         let sentence = if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
             "the file system of the data directory has become read-only, so appends are refused: \
              the kernel's log says why; mend it and mount it writable, then restart the broker"
@@ -433,7 +435,9 @@ impl Committer {
         let (groups, retries) = reservation.abandon();
         let doubtful = unknown.as_ref().map(|(ticket, _)| *ticket);
         reservation.forget_pending(doubtful);
-        reservation.refusal = Some(Refusal::All(failed.clone()));
+        if self.has_failed {
+            reservation.refusal = Some(Refusal::All(failed.clone()));
+        }
         drop(reservation);
         let (in_doubt, retries): (Vec<_>, Vec<_>) =
             retries.into_iter().partition(|(ticket, _)| Some(*ticket) == doubtful);

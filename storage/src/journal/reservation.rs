@@ -17,6 +17,7 @@ use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, StreamEnd, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{Lookup, ProducerKey, Producers, key, sequence_too_old};
+use crate::sabotage::skips;
 use crate::state::State;
 
 /// Why entries are refused before they are looked at.
@@ -218,6 +219,7 @@ impl Reservation {
             let mut tail = self.tail(batch.stream, &after)?;
             if let Some(expected) = batch.expected_offset
                 && expected != tail.next
+                && !skips("the expected offset")
             {
                 return Err(Error::new(
                     ErrorKind::OffsetMismatch { stream: batch.stream, next_offset: tail.next },
@@ -539,7 +541,7 @@ impl Reservation {
             let lowest = state.folded().producers.lowest_epoch(&key(stamp));
             return admit_unknown(stamp, lowest);
         };
-        if stamp.epoch < known.epoch {
+        if stamp.epoch < known.epoch && !skips("the fence of epochs") {
             return Err(Error::new(
                 ErrorKind::ProducerFenced { epoch: known.epoch },
                 format!(
@@ -550,7 +552,10 @@ impl Reservation {
             ));
         }
         let next = if stamp.epoch > known.epoch { 0 } else { known.next_sequence };
-        if stamp.sequence == next {
+        if stamp.sequence == next || skips("the window of a producer") {
+            return Ok(Sequence::Next);
+        }
+        if stamp.sequence > next && skips("the refusal of gaps") {
             return Ok(Sequence::Next);
         }
         if stamp.sequence > next {

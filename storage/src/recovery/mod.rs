@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::backup::UNFINISHED_RESTORE;
 use crate::checkpoint::{self, Checkpoints, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Recovered;
@@ -41,6 +42,7 @@ use crate::options::{Components, Options};
 use crate::position::{FileKey, FileSequence, Lsn};
 use crate::producers::Producers;
 use crate::read::Footers;
+use crate::sabotage::{barrier, skips};
 use crate::state::{GroupView, State};
 pub(crate) use replay::{Carried, Replayed, replay};
 pub(crate) use scan::{ScannedGroup, Scanner};
@@ -284,6 +286,13 @@ pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
         .find(|name| !name.ends_with(".unfinished") && *name != RESERVE && *name != MERGE_RESERVE);
     match foreign {
         None => Ok(()),
+        Some(_) if names.iter().any(|name| name == UNFINISHED_RESTORE) => Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "a restore into {} was interrupted: run it again, or empty the directory",
+                directory.display()
+            ),
+        )),
         Some(name) => Err(Error::new(
             ErrorKind::Format,
             format!(
@@ -304,7 +313,8 @@ pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<Directory
     let format = DirectoryFormat::decode(&bytes).map_err(|why| {
         Error::new(ErrorKind::Format, format!("{} cannot be read: {why}", path.display()))
     })?;
-    let is_known = (FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&format.version);
+    let is_known = (FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&format.version)
+        || skips("the version of the format");
     if !is_known || format.incompatible != 0 || format.read_only != 0 {
         return Err(Error::new(
             ErrorKind::Format,
@@ -418,10 +428,10 @@ fn begin_file(
     let write = || {
         if let Some(carried) = &carried {
             slot.file.write_at(FILE_HEADER_BYTES as u64, &carried.bytes)?;
-            slot.file.sync()?;
+            barrier("the sync of a carried group", || slot.file.sync())?;
         }
         slot.file.write_at(0, &header.encode())?;
-        slot.file.sync()
+        barrier("the sync of the header after a start", || slot.file.sync())
     };
     write().map_err(|error| io_error("begin", &path, error))?;
     let position = (FILE_HEADER_BYTES + length) as u64;

@@ -203,6 +203,21 @@ fn a_retry_after_a_failed_sync_is_answered() {
 }
 
 #[test]
+fn a_written_acknowledgement_comes_before_the_sync_and_says_so() {
+    let machine = Machine::new(11);
+    let storage = machine.open().unwrap();
+    let stream = create(&storage);
+    let written = Entry { durability: Durability::Written, ..entry(vec![lines(stream, 0, 1, 50)]) };
+    let outcome = submit(&storage, written);
+    // The write is the next call, the sync the one after it.
+    machine.disk.crash_at(machine.disk.calls() + 2, 0);
+    storage.drive();
+    let appended = outcome.lock().take().unwrap().unwrap();
+    assert_eq!(appended.durability, Durability::Written);
+    assert_eq!(storage.bounds(stream).unwrap().durable_end, Offset(0));
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_accepted_until_the_next_open() {
     let machine = Machine::new(9);
     let storage = machine.open().unwrap();
