@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
+use crate::space::Forecast;
 use crate::usage::Ledger;
 
 /// A log broker with a catalogue of data products: a cheap handle.
@@ -50,6 +51,7 @@ struct Inner {
     ledger: Ledger,
     sampling: Sampling,
     backups: Backups,
+    forecast: Forecast,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
@@ -113,6 +115,7 @@ impl Broker {
                 ledger: Ledger::default(),
                 sampling: Sampling::default(),
                 backups: Backups::default(),
+                forecast: Forecast::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -145,6 +148,7 @@ impl Broker {
         let health = self.storage().health();
         let stats = self.storage().stats();
         let in_memory = self.config().data_dir.is_none();
+        let (space, warning) = self.disk_space();
         v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_version: "v1".to_owned(),
@@ -167,6 +171,8 @@ impl Broker {
                 syncs: stats.syncs,
                 groups: stats.groups,
                 bytes: stats.bytes,
+                notes: warning.into_iter().chain(health.notes).collect(),
+                space,
             }),
             products: self.catalogue().product_count(),
         }
@@ -213,6 +219,16 @@ impl Broker {
 
     pub(crate) fn backups(&self) -> &Backups {
         &self.inner.backups
+    }
+
+    pub(crate) fn forecast(&self) -> &Forecast {
+        &self.inner.forecast
+    }
+
+    /// Does now what its clock makes due, instead of in some seconds: retention, merges. For tests
+    /// that set the clock.
+    pub fn wake(&self) {
+        self.storage().wake();
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -33,6 +33,7 @@ mod produce;
 mod product;
 mod progress;
 mod quickstart;
+mod recover;
 mod restore;
 mod schema;
 mod search;
@@ -185,6 +186,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Read every byte of a data directory and say what is damaged, and where
     Verify(verify::Verify),
+    /// Say what is left of a data directory that lost all its checkpoints, and make it openable
+    Recover(recover::Recover),
     /// Back up everything a broker holds, while it goes on, and say what a backup holds
     Backup(backup::Backup),
     /// Make a data directory of a backup
@@ -259,6 +262,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Server(command) => command.run(out).await,
             Command::Config(command) => command.run(out),
             Command::Verify(args) => args.run(out),
+            Command::Recover(args) => args.run(out),
             Command::Backup(args) => args.run(out).await,
             Command::Restore(args) => args.run(out),
             Command::Doctor(args) => args.run(out).await,

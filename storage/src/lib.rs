@@ -16,6 +16,8 @@ mod entry;
 mod error;
 mod files;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod journal;
 mod keeper;
 mod merge;
@@ -25,6 +27,8 @@ mod producers;
 mod read;
 mod recovery;
 mod retention;
+mod sabotage;
+mod salvage;
 mod state;
 mod storage;
 mod stream;
@@ -48,6 +52,9 @@ pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordK
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
+#[cfg(sabotage)]
+pub use sabotage::leave_out;
+pub use salvage::{Salvage, SalvagedStream, recover};
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,

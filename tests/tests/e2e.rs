@@ -40,6 +40,8 @@ mod reflection;
 mod restart;
 #[path = "e2e/resume.rs"]
 mod resume;
+#[path = "e2e/retention.rs"]
+mod retention;
 #[path = "e2e/sample.rs"]
 mod sample;
 #[path = "e2e/schema.rs"]

@@ -49,6 +49,23 @@ impl AdminService for Admin {
         let backup = backup.map_err(|error| status_of(&error))?.until(self.drain.clone());
         Ok(Response::new(Box::pin(backup_responses(backup))))
     }
+
+    async fn trim_product(
+        &self,
+        request: Request<v1::TrimProductRequest>,
+    ) -> Result<Response<v1::TrimProductResponse>, Status> {
+        let caller = caller_of(request.metadata());
+        let answer = self.broker.trim_product(&caller, request.into_inner()).await;
+        answer.map(Response::new).map_err(|error| status_of(&error))
+    }
+
+    async fn explain_retention(
+        &self,
+        request: Request<v1::ExplainRetentionRequest>,
+    ) -> Result<Response<v1::ExplainRetentionResponse>, Status> {
+        let answer = self.broker.explain_retention(request.into_inner()).await;
+        answer.map(Response::new).map_err(|error| status_of(&error))
+    }
 }
 
 fn backup_responses(

@@ -156,9 +156,16 @@ fn the_page_about_concepts_can_be_pasted() {
 
 #[test]
 fn the_pages_of_the_guide_can_be_pasted() {
-    for page in
-        ["publish-a-product", "find-a-product", "change-a-schema", "move-and-end", "back-up"]
-    {
+    for page in [
+        "publish-a-product",
+        "find-a-product",
+        "change-a-schema",
+        "keep-and-delete",
+        "move-and-end",
+        "when-the-disk-is-full",
+        "recover",
+        "back-up",
+    ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
 }
@@ -196,10 +203,14 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",
+        "docs/durability.md",
         "docs/guide/keep-a-position.md",
+        "docs/guide/keep-and-delete.md",
         "docs/guide/move-and-end.md",
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",
+        "docs/guide/recover.md",
+        "docs/guide/when-the-disk-is-full.md",
         "docs/quickstart.md",
         "docs/cli.md",
         "docs/configuration.md",

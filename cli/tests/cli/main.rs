@@ -18,6 +18,8 @@ mod man;
 mod newcomer;
 mod produce;
 mod quickstart;
+mod recover;
+mod retention;
 mod round_trip;
 mod serve;
 mod settings;

@@ -222,6 +222,8 @@ macro_rules! unary {
 
 unary! {
     AdminServiceClient.get_server_info(v1::GetServerInfoRequest) -> v1::GetServerInfoResponse;
+    AdminServiceClient.trim_product(v1::TrimProductRequest) -> v1::TrimProductResponse;
+    AdminServiceClient.explain_retention(v1::ExplainRetentionRequest) -> v1::ExplainRetentionResponse;
     CatalogServiceClient.create_domain(v1::CreateDomainRequest) -> v1::CreateDomainResponse;
     CatalogServiceClient.get_domain(v1::GetDomainRequest) -> v1::GetDomainResponse;
     CatalogServiceClient.list_domains(v1::ListDomainsRequest) -> v1::ListDomainsResponse;
