@@ -158,7 +158,7 @@ impl ProductCommand {
     /// Runs the command.
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
         match self {
-            Self::Create(args) => args.run(out).await,
+            Self::Create(args) => Box::pin(args.run(out)).await,
             Self::List(args) => args.run(out).await,
             Self::Show(args) => args.run(out).await,
             Self::Update(args) => args.run(out).await,
