@@ -18,6 +18,7 @@ use meshlog_storage::{BatchCodec, Components, FORMAT_VERSION, Observer, Storage}
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backup::Backups;
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
@@ -49,6 +50,7 @@ struct Inner {
     waiting: Waiting,
     ledger: Ledger,
     sampling: Sampling,
+    backups: Backups,
     forecast: Forecast,
     turn: AtomicU32,
     closing: CancellationToken,
@@ -112,6 +114,7 @@ impl Broker {
                 waiting: Waiting::default(),
                 ledger: Ledger::default(),
                 sampling: Sampling::default(),
+                backups: Backups::default(),
                 forecast: Forecast::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
@@ -212,6 +215,10 @@ impl Broker {
 
     pub(crate) fn sampling(&self) -> &Sampling {
         &self.inner.sampling
+    }
+
+    pub(crate) fn backups(&self) -> &Backups {
+        &self.inner.backups
     }
 
     pub(crate) fn forecast(&self) -> &Forecast {

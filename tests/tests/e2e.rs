@@ -6,6 +6,8 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/backup.rs"]
+mod backup;
 #[path = "e2e/catalogue.rs"]
 mod catalogue;
 #[path = "e2e/catalogue_crash.rs"]

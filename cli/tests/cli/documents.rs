@@ -162,6 +162,9 @@ fn the_pages_of_the_guide_can_be_pasted() {
         "change-a-schema",
         "keep-and-delete",
         "move-and-end",
+        "when-the-disk-is-full",
+        "recover",
+        "back-up",
     ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
@@ -197,6 +200,7 @@ fn links_in_the_documents_lead_somewhere() {
         "README.md",
         "docs/concepts.md",
         "docs/guide/README.md",
+        "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",
         "docs/durability.md",
@@ -205,6 +209,8 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/guide/move-and-end.md",
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",
+        "docs/guide/recover.md",
+        "docs/guide/when-the-disk-is-full.md",
         "docs/quickstart.md",
         "docs/cli.md",
         "docs/configuration.md",

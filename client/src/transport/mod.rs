@@ -334,6 +334,16 @@ impl Connection {
         Messages::opened(answer)
     }
 
+    /// Begins a backup.
+    pub(crate) async fn backup(
+        &self,
+        request: v1::BackupRequest,
+    ) -> Result<Messages<v1::BackupResponse>> {
+        let request = self.stream_request(request);
+        let answer = AdminServiceClient::new(self.channel.clone()).backup(request).await;
+        Messages::opened(answer)
+    }
+
     /// Follows a product.
     pub(crate) async fn subscribe(
         &self,

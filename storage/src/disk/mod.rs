@@ -10,6 +10,7 @@ mod os;
 mod random;
 mod read_only;
 mod simulated;
+mod whole;
 
 use std::io;
 use std::path::Path;
@@ -20,7 +21,7 @@ pub use memory::MemoryDisk;
 pub use os::{OsDisk, WriteMode};
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use read_only::ReadOnlyDisk;
-pub use simulated::{CrashPlan, SimulatedDisk};
+pub use simulated::{CrashPlan, Fault, Moment, SimulatedDisk};
 
 /// Unit of alignment of journal writes, in bytes.
 pub const BLOCK: usize = 4096;

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::ControlRecord;
 use crate::position::{FileSequence, Offset, StreamId, Timestamp};
+use crate::sabotage::skips;
 use crate::stream::Stream;
 
 /// Between two looks at all streams.
@@ -99,7 +100,7 @@ impl Retention {
         if inner.next.is_some_and(|next| now < next) {
             return earlier(roll, inner.next.map(|next| next - now));
         }
-        let limited: Vec<(Arc<Stream>, Policy)> = engine
+        let mut limited: Vec<(Arc<Stream>, Policy)> = engine
             .state
             .streams()
             .into_iter()
@@ -108,6 +109,8 @@ impl Retention {
                 (policy != Policy::default()).then_some((stream, policy))
             })
             .collect();
+        // The same state gives the same entry, whatever the map's order.
+        limited.sort_unstable_by_key(|(stream, _)| stream.id);
         if limited.is_empty() {
             inner.next = None;
             inner.known = HashMap::new();
@@ -162,7 +165,12 @@ impl Inner {
                 break;
             }
             match self.raise_one(engine, &stream, &policy, &mut lookups) {
-                Ok(Some(start)) => raised.push((stream.id, ControlRecord::Retention(start))),
+                Ok(Some(start)) => {
+                    if skips("the entry before a start rises") {
+                        stream.view().start = start;
+                    }
+                    raised.push((stream.id, ControlRecord::Retention(start)));
+                }
                 Ok(None) => {}
                 // What cannot be read is not given up unread.
                 Err(error) => tracing::warn!(%error, stream = %stream.id, "retention cannot look"),

@@ -113,6 +113,29 @@ fn groups_and_overlong_numbers_are_refused() {
     assert_eq!(fault(&[0x0a, 5, 0x0a]), Fault::Malformed("a field that is cut off"));
 }
 
+/// The corpus of the fuzz target `batch`, of which every prefix is tried too.
+#[test]
+fn what_fuzzing_found_worth_keeping_is_walked_as_protobuf_decodes_it() {
+    let corpus =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../storage/fuzz/corpus/batch");
+    let (mut accepted, mut refused) = (0, 0);
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for length in 0..=bytes.len() {
+            let batch = &bytes[..length];
+            match walk(batch) {
+                Ok(views) => {
+                    let decoded = v1::RecordBatch::decode(batch).unwrap();
+                    assert_eq!(views.len(), decoded.records.len());
+                    accepted += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(accepted >= 5 && refused >= 50, "{accepted} accepted, {refused} refused");
+}
+
 fn any_record() -> impl Strategy<Value = v1::Record> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
     let headers = prop::collection::vec(
