@@ -21,9 +21,9 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The model test of the engine with this many seeds: crashes at every disk call
-crash seeds="200":
-    MESHLOG_CRASH_SEEDS={{seeds}} cargo test -p meshlog-storage --test engine model -- --nocapture
+# The model test of the engine on so many distinct disk images
+crash images="1000000":
+    MESHLOG_MODEL_IMAGES={{images}} cargo test --workspace --test engine a_crash_in_any_call -- --nocapture
 
 # The shipped binary killed and cut off from power, so often each; root for the power cuts
 crash-binary cycles="200":
@@ -32,3 +32,11 @@ crash-binary cycles="200":
 # Licences, sources and duplicate crates
 deny:
     cargo deny check bans licenses sources
+
+# One fuzz target for so many seconds; needs nightly Rust and cargo-fuzz. Targets: group footer checkpoint header control directory batch
+fuzz target="directory" seconds="60":
+    cd storage && cargo +nightly fuzz run {{target}} {{ if target == "batch" { "--features batch" } else { "" } }} -- -max_total_time={{seconds}} -rss_limit_mb=2048
+
+# Leaves each sync, checksum, order and fence of the engine out in turn: some test must notice each
+sabotage only="":
+    MESHLOG_SABOTAGE="{{only}}" RUSTFLAGS="--cfg sabotage" cargo test --workspace --target-dir target/sabotage --test sabotage

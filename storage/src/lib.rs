@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::expect_used, reason = "tests fail by panicking"))]
 
 mod admission;
+mod backup;
 mod checkpoint;
 mod compaction;
 pub mod disk;
@@ -15,6 +16,8 @@ mod entry;
 mod error;
 mod files;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod journal;
 mod keeper;
 mod merge;
@@ -24,6 +27,8 @@ mod producers;
 mod read;
 mod recovery;
 mod retention;
+mod sabotage;
+mod salvage;
 mod state;
 mod storage;
 mod stream;
@@ -33,6 +38,10 @@ mod verify;
 pub mod format_description {}
 
 pub use admission::Permit;
+pub use backup::{
+    BackupFile, BackupFolder, BackupManifest, BackupPins, BackupPoint, BackupReader, BackupWriter,
+    MANIFEST_NAME, ReadBack, Restore, StoredBackupFile,
+};
 pub use entry::{
     Appended, AppendedRange, Batch, Control, Durability, Entry, ProducerStamp, StoredBatch,
 };
@@ -43,6 +52,9 @@ pub use options::{BatchCodec, Components, NoObserver, Observer, Options, RecordK
 pub use position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
+#[cfg(sabotage)]
+pub use sabotage::leave_out;
+pub use salvage::{Salvage, SalvagedStream, recover};
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,

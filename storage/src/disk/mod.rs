@@ -10,6 +10,7 @@ mod os;
 mod random;
 mod read_only;
 mod simulated;
+mod whole;
 
 use std::io;
 use std::path::Path;
@@ -20,7 +21,7 @@ pub use memory::MemoryDisk;
 pub use os::{OsDisk, WriteMode};
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use read_only::ReadOnlyDisk;
-pub use simulated::{CrashPlan, SimulatedDisk};
+pub use simulated::{CrashPlan, Fault, Moment, SimulatedDisk};
 
 /// Unit of alignment of journal writes, in bytes.
 pub const BLOCK: usize = 4096;
@@ -32,6 +33,15 @@ pub enum OpenMode {
     Existing,
     /// It must not exist.
     CreateNew,
+}
+
+/// Room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Of everything on it together.
+    pub total: u64,
+    /// That this process can still take.
+    pub free: u64,
 }
 
 /// A flat directory of files.
@@ -56,6 +66,12 @@ pub trait Disk: Send + Sync {
 
     /// Makes creations, renames and removals durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Room on the disk that holds the directory; `None`: it does not tell.
+    fn space(&self, directory: &Path) -> io::Result<Option<Space>> {
+        let _ = directory;
+        Ok(None)
+    }
 
     /// True if nothing survives the process.
     fn is_memory(&self) -> bool {

@@ -6,12 +6,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::{BLOCK, Disk, DiskFile, OpenMode};
+use super::whole::{read_whole, write_whole};
+use super::{BLOCK, Disk, DiskFile, OpenMode, Space};
 
 /// Whether aligned writes go past the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,11 +68,18 @@ impl Disk for OsDisk {
             .create_new(mode == OpenMode::CreateNew)
             .mode(0o600)
             .open(path)?;
-        let direct = match self.write_mode {
-            WriteMode::Direct => open_direct(path),
-            WriteMode::Buffered => None,
-        };
-        Ok(Arc::new(OsFile { buffered, direct, refused_direct: AtomicBool::new(false) }))
+        let direct = OnceLock::new();
+        if self.write_mode == WriteMode::Buffered {
+            drop(direct.set(None));
+        }
+        let path = path.to_owned();
+        Ok(Arc::new(OsFile { buffered, path, direct, refused_direct: AtomicBool::new(false) }))
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Option<Space>> {
+        let stat = rustix::fs::statvfs(directory)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Some(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -100,11 +108,26 @@ fn open_direct(_path: &Path) -> Option<File> {
 
 struct OsFile {
     buffered: File,
-    /// The same file, past the page cache; absent where opening it so is refused.
-    direct: Option<File>,
+    path: PathBuf,
+    /// The same file, past the page cache, from the first aligned write on: most files are only
+    /// read. Absent where opening it so is refused.
+    direct: OnceLock<Option<File>>,
     /// Set when a direct write was refused for its alignment: some file systems open but
     /// do not write.
     refused_direct: AtomicBool,
+}
+
+impl OsFile {
+    fn direct(&self) -> Option<&File> {
+        let open = || open_direct(&self.path).filter(|direct| is_same(direct, &self.buffered));
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
+/// False if the name was given to another file since.
+fn is_same(one: &File, other: &File) -> bool {
+    let identity = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
+    identity(one).is_some_and(|found| identity(other) == Some(found))
 }
 
 impl DiskFile for OsFile {
@@ -120,18 +143,18 @@ impl DiskFile for OsFile {
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        if let Some(direct) = &self.direct
-            && is_aligned(position, bytes)
+        if is_aligned(position, bytes)
             && !self.refused_direct.load(Ordering::Relaxed)
+            && let Some(direct) = self.direct()
         {
-            match direct.write_all_at(bytes, position) {
+            match write_whole(position, bytes, |at, part| direct.write_at(part, at)) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.refused_direct.store(true, Ordering::Relaxed);
                 }
                 outcome => return outcome,
             }
         }
-        self.buffered.write_all_at(bytes, position)
+        write_whole(position, bytes, |at, part| self.buffered.write_at(part, at))
     }
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -145,16 +168,7 @@ impl DiskFile for OsFile {
 
 /// Reads up to the buffer's length; fewer bytes only at the end of the file.
 pub(super) fn read_fully(file: &File, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], position + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+    read_whole(position, buffer, |at, part| file.read_at(part, at))
 }
 
 fn is_aligned(position: u64, bytes: &[u8]) -> bool {
@@ -166,7 +180,8 @@ fn is_aligned(position: u64, bytes: &[u8]) -> bool {
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, size: u64) -> io::Result<()> {
     let from = file.metadata()?.len();
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, size - from) {
+    let flags = rustix::fs::FallocateFlags::empty();
+    match rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, flags, from, size - from)) {
         Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, from, size),
         outcome => Ok(outcome?),
     }

@@ -245,9 +245,16 @@ impl Erasing {
     fn zero_slot(&mut self, engine: &Engine) -> Result<Option<u64>> {
         let prepared = engine.keeper.take_used();
         let is_prepared = prepared.is_some();
-        let Some(mut slot) = prepared.or_else(|| engine.slots.lock().take_used()) else {
-            return Ok(None);
+        let directory = &engine.options.directory;
+        let used = match prepared {
+            Some(slot) => Some(slot),
+            None => engine
+                .slots
+                .lock()
+                .take_used()
+                .map_err(|error| io_error("open a free file in", directory, error))?,
         };
+        let Some(mut slot) = used else { return Ok(None) };
         let bytes = slot.size;
         let outcome = slot.zero();
         if is_prepared {
@@ -255,7 +262,6 @@ impl Erasing {
         } else {
             engine.slots.lock().put(slot);
         }
-        let directory = &engine.options.directory;
         outcome.map_err(|error| io_error("overwrite a free file in", directory, error))?;
         Ok(Some(bytes))
     }

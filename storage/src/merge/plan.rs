@@ -253,7 +253,10 @@ pub(crate) fn choose_compaction(
     let now = engine.retention.trusted_time();
     let ranks = ranks(engine, estimates, damaged);
     let mut best: Option<(u64, usize, usize, StreamId, Compacting)> = None;
-    for stream in engine.state.streams() {
+    // Of two with as much to gain it is always the same one.
+    let mut streams = engine.state.streams();
+    streams.sort_unstable_by_key(|stream| stream.id);
+    for stream in streams {
         let (policy, compacted_to, start) = {
             let view = stream.view();
             (view.policy, view.compacted_to, view.start)

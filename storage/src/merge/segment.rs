@@ -15,6 +15,7 @@ use crate::format::{
 };
 use crate::position::{FileSequence, Lsn, StreamId, Timestamp};
 use crate::read::footers;
+use crate::sabotage::barrier;
 
 /// Groups are about this large: one write each.
 pub(crate) const GROUP_BYTES: usize = 1 << 20;
@@ -113,7 +114,7 @@ impl Segment {
         record.size = self.position + seal.len() as u64;
         record.streams = ends.unwrap_or_default();
         self.file.write_at(0, &SegmentHeader(record).encode())?;
-        self.file.sync()?;
+        barrier("the sync of a merge's output", || self.file.sync())?;
         Ok(record)
     }
 

@@ -95,7 +95,9 @@ fn producers_are_fenced_and_unknown_ones_start_at_zero() {
         let batches = vec![lines(stream, 0, 1, 30)];
         append(&storage, Entry { batches, producer: Some(stamp), ..Entry::default() })
     };
-    assert_eq!(*send(0, 4).unwrap_err().kind(), ErrorKind::ProducerUnknown);
+    let error = send(0, 4).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::ProducerUnknown { epoch: 1 });
+    assert_eq!(error.applied(), Applied::No, "nobody was ever forgotten");
     send(0, 0).unwrap();
     send(2, 0).unwrap();
     assert_eq!(*send(0, 1).unwrap_err().kind(), ErrorKind::ProducerFenced { epoch: 2 });
@@ -198,6 +200,21 @@ fn a_retry_after_a_failed_sync_is_answered() {
     append(&storage, numbered()).unwrap_err();
     let error = append(&storage, numbered()).unwrap_err();
     assert_eq!((error.kind(), error.applied()), (&ErrorKind::JournalFailed, Applied::Unknown));
+}
+
+#[test]
+fn a_written_acknowledgement_comes_before_the_sync_and_says_so() {
+    let machine = Machine::new(11);
+    let storage = machine.open().unwrap();
+    let stream = create(&storage);
+    let written = Entry { durability: Durability::Written, ..entry(vec![lines(stream, 0, 1, 50)]) };
+    let outcome = submit(&storage, written);
+    // The write is the next call, the sync the one after it.
+    machine.disk.crash_at(machine.disk.calls() + 2, 0);
+    storage.drive();
+    let appended = outcome.lock().take().unwrap().unwrap();
+    assert_eq!(appended.durability, Durability::Written);
+    assert_eq!(storage.bounds(stream).unwrap().durable_end, Offset(0));
 }
 
 #[test]

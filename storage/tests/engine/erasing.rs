@@ -15,9 +15,9 @@ use crate::retaining::pass;
 use crate::support::{Lines, Machine, append, create, entry, lines};
 use crate::verifying::assert_undamaged;
 
-type Told = Arc<Mutex<Option<meshlog_storage::Result<Erased>>>>;
+pub(crate) type Told = Arc<Mutex<Option<meshlog_storage::Result<Erased>>>>;
 
-fn ask(storage: &Storage, streams: Vec<StreamId>) -> Told {
+pub(crate) fn ask(storage: &Storage, streams: Vec<StreamId>) -> Told {
     let told = Told::default();
     let slot = Arc::clone(&told);
     storage.erase(streams, move |outcome| *slot.lock() = Some(outcome));

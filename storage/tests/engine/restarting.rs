@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use meshlog_storage::disk::{CrashPlan, Disk};
+use meshlog_storage::disk::{CrashPlan, Disk, OpenMode};
 use meshlog_storage::{Control, Entry, ErrorKind, Offset, ReadRequest, Storage};
 
 use crate::support::{Machine, append, create, entry, lines, read, read_all};
@@ -199,4 +199,39 @@ fn a_damaged_group_in_the_middle_is_quarantined_exactly() {
     let error = read_all(&storage, stream, Offset(5)).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Corrupt { next_readable: Offset(6) });
     assert_eq!(storage.health().damage.len(), 1);
+}
+
+/// Fuzzing put a file of the highest name beside the checkpoints: the next one got a digit more,
+/// was not recognised by the start after it, and had replaced one that was.
+#[test]
+fn a_stranger_named_like_the_last_checkpoint_there_can_be_does_no_harm() {
+    let machine = Machine::new(14);
+    let storage = machine.open().unwrap();
+    let (stream, gone) = (create(&storage), create(&storage));
+    for tag in 0..12 {
+        append(&storage, entry(vec![lines(gone, tag, 1, 20_000)])).unwrap();
+    }
+    append(&storage, entry(vec![lines(stream, 0, 1, 100)])).unwrap();
+    let controls = vec![Control::DeleteStream(gone)];
+    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+    for _ in 0..4 {
+        machine.clock.advance(Duration::from_secs(11));
+        append(&storage, Entry { controls: vec![set_state()], ..Entry::default() }).unwrap();
+        storage.drive();
+    }
+    storage.close().unwrap();
+    drop(storage);
+    let stranger = std::path::Path::new("data/checkpoint-9999999999999999");
+    machine.disk.open(stranger, OpenMode::CreateNew).unwrap();
+    for _ in 0..4 {
+        let storage = machine.open().unwrap();
+        assert_eq!(read_all(&storage, stream, Offset(0)).unwrap().len(), 1);
+        machine.clock.advance(Duration::from_secs(11));
+        append(&storage, Entry { controls: vec![set_state()], ..Entry::default() }).unwrap();
+        storage.close().unwrap();
+    }
+}
+
+fn set_state() -> Control {
+    Control::SetState { key: "k".into(), value: Some("v".into()) }
 }

@@ -1,0 +1,287 @@
+//! Checks of mechanisms that the model and the sweeps cannot miss by chance, nor find.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use meshlog_storage::disk::{CrashPlan, Disk as _, Fault, OpenMode};
+use meshlog_storage::{
+    Batch, Compaction, Control, Entry, ErrorKind, Offset, Policy, Storage, StreamId,
+};
+
+use crate::support::{Machine, append, create, entry, lines, lines_of, read_compacted};
+
+const BLOCK: usize = 4096;
+
+pub(crate) const NAMES: [&str; 8] = [
+    "a clean stop",
+    "a lying disk",
+    "a rotten input",
+    "a forged group",
+    "a misdirected group",
+    "another version",
+    "two processes",
+    "a full disk",
+];
+
+pub(crate) fn run(name: &str) {
+    match name {
+        "a clean stop" => a_clean_stop_proves_the_last_group(),
+        "a lying disk" => a_checkpoint_that_reads_back_differently_is_given_up(),
+        "a rotten input" => rot_is_not_made_good_by_compaction(),
+        "a forged group" => a_client_cannot_forge_a_group(),
+        "a misdirected group" => a_group_at_another_place_is_none(),
+        "another version" => another_version_is_refused(),
+        "two processes" => one_process_opens_a_directory(),
+        "a full disk" => control_work_goes_on_when_the_disk_is_full(),
+        other => panic!("there is no check {other}"),
+    }
+}
+
+fn content(machine: &Machine, path: &Path) -> Vec<u8> {
+    let file = machine.disk.open(path, OpenMode::Existing).unwrap();
+    let mut bytes = vec![0; file.size().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+fn after(machine: &Machine, plan: CrashPlan) -> Machine {
+    Machine { disk: machine.disk.after_crash(plan), ..Machine::new(5) }
+}
+
+/// The journal file that holds these bytes, and where.
+fn find(machine: &Machine, wanted: &[u8]) -> (PathBuf, usize) {
+    let mut names = machine.disk.list(Path::new("data")).unwrap();
+    names.retain(|name| name.starts_with("journal-"));
+    names.sort();
+    let found = names.iter().find_map(|name| {
+        let path = Path::new("data").join(name);
+        let bytes = content(machine, &path);
+        let at = bytes.windows(wanted.len()).position(|window| window == wanted)?;
+        Some((path, at))
+    });
+    found.expect("what was appended is in a journal file")
+}
+
+fn flip(machine: &Machine, (path, at): (PathBuf, usize)) {
+    machine.disk.rot(&path, |bytes| bytes[at] ^= 1);
+}
+
+fn one_stream(machine: &Machine, payloads: &[Bytes]) -> (Storage, StreamId) {
+    let storage = machine.open().unwrap();
+    let stream = create(&storage);
+    for payload in payloads {
+        append(&storage, entry(vec![with_payload(stream, payload)])).unwrap();
+    }
+    (storage, stream)
+}
+
+fn with_payload(stream: StreamId, payload: &Bytes) -> Batch {
+    let count = lines_of(payload).count() as u32;
+    Batch { payload: vec![payload.clone()], count, ..lines(stream, 0, 1, 10) }
+}
+
+fn a_clean_stop_proves_the_last_group() {
+    let machine = Machine::new(1);
+    let (storage, _) = one_stream(&machine, &[Bytes::from_static(b"first\n")]);
+    let stream = storage.streams()[0];
+    append(&storage, entry(vec![with_payload(stream, &Bytes::from_static(b"the last one\n"))]))
+        .unwrap();
+    storage.close().unwrap();
+    let machine = after(&machine, CrashPlan::KeepNothing);
+    flip(&machine, find(&machine, b"the last one"));
+    let storage = machine.open().unwrap();
+    let read = read_compacted(&storage, stream, Offset(0));
+    let is_said = !storage.health().damage.is_empty() || read.is_err();
+    assert!(is_said, "an acknowledged record is gone without a word");
+}
+
+fn a_checkpoint_that_reads_back_differently_is_given_up() {
+    let work = |machine: &Machine| {
+        let (storage, stream) = one_stream(machine, &[Bytes::from_static(b"x\n")]);
+        for tag in 0..3 {
+            machine.clock.advance(Duration::from_secs(11));
+            append(&storage, entry(vec![lines(stream, tag, 1, 100)])).unwrap();
+            storage.drive();
+        }
+    };
+    let recorded = Machine::new(2);
+    recorded.disk.record();
+    work(&recorded);
+    let moments = recorded.disk.recorded();
+    let mut tried = 0;
+    for (index, moment) in moments.iter().enumerate() {
+        if moment.call().starts_with("create data/checkpoint-") {
+            let machine = Machine::new(2);
+            // The creation is call `index + 1`, the write the one after it.
+            machine.disk.fault_at(index as u64 + 2, Fault::Stale(0));
+            work(&machine);
+            let machine = after(&machine, CrashPlan::KeepAll);
+            let damage = machine.open().unwrap().health().damage;
+            assert!(damage.is_empty(), "a checkpoint was not read back: {damage:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 0);
+}
+
+fn rot_is_not_made_good_by_compaction() {
+    let machine = Machine::new(3);
+    let (storage, stream) = one_stream(&machine, &[]);
+    let compact = Some(Compaction { tombstone_min_age: Duration::from_secs(3600) });
+    let policy = Control::SetPolicy(stream, Policy { compact, ..Policy::default() });
+    append(&storage, Entry { controls: vec![policy], ..Entry::default() }).unwrap();
+    let filler = "y".repeat(2000);
+    let record = |tag: u32| {
+        let other = tag % 5;
+        Bytes::from(format!("@once{tag} kept {tag} {filler}\n@key{other} {tag} {filler}\n"))
+    };
+    for tag in 0..60 {
+        append(&storage, entry(vec![with_payload(stream, &record(tag))])).unwrap();
+    }
+    flip(&machine, find(&machine, b"@once3 kept 3 "));
+    for _ in 0..120 {
+        machine.clock.advance(Duration::from_secs(11));
+        storage.drive();
+    }
+    drop(storage);
+    let machine = after(&machine, CrashPlan::KeepAll);
+    let storage = machine.open().unwrap();
+    let mut next = Offset(0);
+    loop {
+        match crate::model::read_some(&storage, stream, next) {
+            Ok(batches) if batches.is_empty() => break,
+            Ok(batches) => {
+                for line in batches.iter().flat_map(|batch| lines_of(&batch.payload)) {
+                    let text = String::from_utf8_lossy(line).into_owned();
+                    let is_whole = (0..60)
+                        .any(|tag| record(tag).split(|byte| *byte == b'\n').any(|one| one == line));
+                    assert!(is_whole, "a rotten record is served: {}", &text[..20]);
+                }
+                next = batches.last().unwrap().end();
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::Corrupt { next_readable } => next = *next_readable,
+                kind => panic!("{kind:?}"),
+            },
+        }
+    }
+}
+
+/// A client that knows everything but the salt appends what looks like a newer group.
+fn a_client_cannot_forge_a_group() {
+    let machine = Machine::new(4);
+    let (storage, stream) = one_stream(&machine, &[Bytes::from_static(b"found here\n")]);
+    let (path, _) = find(&machine, b"found here");
+    let number = |at: usize| {
+        let bytes = content(&machine, &path);
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    };
+    let sequence = number(16);
+    let mut payload = Vec::new();
+    let end = content(&machine, &path)
+        .chunks(BLOCK)
+        .rposition(|block| block.starts_with(b"MLGR"))
+        .unwrap();
+    let lsn = number(end * BLOCK + 16) + 5;
+    payload.resize(BLOCK - 64, b'x');
+    for _ in 0..2 {
+        payload.extend(forged(sequence, lsn));
+    }
+    payload.push(b'\n');
+    let batch = Batch { payload: vec![payload.into()], count: 1, ..lines(stream, 0, 1, 10) };
+    append(&storage, entry(vec![batch])).unwrap();
+    // Before anything proves it durable.
+    let machine = after(&machine, CrashPlan::KeepAll);
+    // The first sector of that group never arrived, so it is torn.
+    machine.disk.rot(&path, |bytes| bytes[(end + 1) * BLOCK..(end + 1) * BLOCK + 512].fill(0));
+    let storage = machine.open().unwrap();
+    let damage = storage.health().damage;
+    assert!(damage.is_empty(), "bytes of a client were taken for a group: {damage:?}");
+}
+
+/// A marker as it would be in a file whose salt is zero.
+fn forged(sequence: u64, lsn: u64) -> Vec<u8> {
+    let mut seed = crc32fast::Hasher::new();
+    seed.update(&[0; 16]);
+    seed.update(&sequence.to_le_bytes());
+    seed.update(&lsn.to_le_bytes());
+    let seed = seed.finalize();
+    let crc = |bytes: &[u8]| {
+        let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+        hasher.update(bytes);
+        hasher.finalize()
+    };
+    let mut header = Vec::new();
+    header.extend(b"MLGR");
+    header.extend([0; 4]);
+    header.extend(sequence.to_le_bytes());
+    header.extend(lsn.to_le_bytes());
+    for field in [BLOCK as u32, 0, 0, 64, 0, crc(&[])] {
+        header.extend(field.to_le_bytes());
+    }
+    header.extend([0; 12]);
+    header.extend(crc(&header).to_le_bytes());
+    header.resize(BLOCK, 0);
+    header
+}
+
+fn a_group_at_another_place_is_none() {
+    let machine = Machine::new(6);
+    let payloads = [1, 2, 3].map(|n| Bytes::from(format!("record {n}\n")));
+    let (_storage, stream) = one_stream(&machine, &payloads);
+    let machine = after(&machine, CrashPlan::KeepAll);
+    let (path, at) = find(&machine, b"record 1");
+    let last = find(&machine, b"record 3").1;
+    machine.disk.rot(&path, |bytes| {
+        let group = bytes[at / BLOCK * BLOCK..at / BLOCK * BLOCK + BLOCK].to_vec();
+        let end = last / BLOCK * BLOCK + BLOCK;
+        assert!(bytes[end..end + BLOCK].iter().all(|byte| *byte == 0), "nothing follows");
+        bytes[end..end + BLOCK].copy_from_slice(&group);
+    });
+    let storage = machine.open().unwrap_or_else(|error| panic!("{error}"));
+    let batches = read_compacted(&storage, stream, Offset(0)).unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.payload.clone()).collect::<Vec<_>>(), payloads);
+    assert!(storage.health().damage.is_empty(), "{:?}", storage.health().damage);
+}
+
+fn another_version_is_refused() {
+    let machine = Machine::new(7);
+    drop(one_stream(&machine, &[]));
+    let machine = after(&machine, CrashPlan::KeepAll);
+    machine.disk.rot(Path::new("data/meshlog.format"), |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let at = text.find("version ").unwrap() + 8;
+        bytes[at] = b'9';
+    });
+    let opened = machine.open().map(|_| ()).map_err(|error| error.kind().clone());
+    assert_eq!(opened, Err(ErrorKind::Format));
+}
+
+fn one_process_opens_a_directory() {
+    let machine = Machine::new(8);
+    let first = machine.open().unwrap();
+    let second = machine.open().map(|_| ()).map_err(|error| error.kind().clone());
+    assert_eq!(second, Err(ErrorKind::Locked));
+    drop(first);
+}
+
+fn control_work_goes_on_when_the_disk_is_full() {
+    let mut machine = Machine::new(9);
+    machine.options.file_bytes_max = 64 << 10;
+    let (storage, stream) = one_stream(&machine, &[Bytes::from_static(b"x\n")]);
+    machine.clock.advance(Duration::from_secs(2));
+    storage.drive();
+    machine.disk.set_capacity(machine.disk.used() + (100 << 10));
+    let refused = (0..200).find_map(|tag| {
+        machine.clock.advance(Duration::from_secs(1));
+        append(&storage, entry(vec![lines(stream, tag, 1, 6000)])).err()
+    });
+    assert_eq!(*refused.expect("the disk is full").kind(), ErrorKind::DiskFull);
+    for key in 0..6_u8 {
+        let value = Some(Bytes::from(vec![key; 5000]));
+        let controls = vec![Control::SetState { key: Bytes::from(vec![key]), value }];
+        append(&storage, Entry { controls, ..Entry::default() })
+            .unwrap_or_else(|error| panic!("control work is refused: {error}"));
+    }
+}
