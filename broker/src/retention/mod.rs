@@ -1,4 +1,5 @@
-//! What products keep: taking records away, and saying why those that are there still are.
+//! What products keep: taking records away, erasing them from the disk, and saying why those that
+//! are there still are.
 //!
 //! How long records stay is a setting of their product (`catalogue/settings.rs`). It reaches the
 //! engine as a policy of each partition, in the entry that changes the product, so a restart finds
