@@ -193,7 +193,8 @@ fn measure(
         let entry = entry(streams[(tag % STREAMS) as usize], tag);
         let length = f64::from(RECORDS) * RECORD as f64;
         let due = begun + Duration::from_secs_f64(sent / rate);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        // Nothing wakes it: the time is all that it waits for.
+        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
         // From when it should have been sent: what waits for room waits as well.
         let sent_at = if rate.is_finite() { due } else { Instant::now() };
         let permit = wait_for_room(&storage, length as usize);
@@ -257,7 +258,7 @@ fn entry(stream: StreamId, tag: u64) -> Entry {
     for (index, record) in (0..).zip(payload.chunks_mut(RECORD)) {
         // Another key each time, all of them in turn.
         let key = (tag * u64::from(RECORDS) + index) * 7919 % KEYS;
-        record[..8].copy_from_slice(&key.to_be_bytes());
+        record[..8].copy_from_slice(&key.to_le_bytes());
     }
     let batch = Batch {
         stream,
