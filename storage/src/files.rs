@@ -157,9 +157,9 @@ impl ReadableFile {
         self.streams.is_none_or(|(low, high)| low <= stream && stream <= high)
     }
 
-    /// Whether anybody holds it beside so many who are known.
+    /// As [`ReadableFile::is_held`], beside so many who are known, the caller counted.
     pub(crate) fn is_held_beside(self: &Arc<Self>, known: usize) -> bool {
-        Arc::strong_count(self) > known
+        Arc::strong_count(self) > known || Arc::strong_count(&self.held) > 1
     }
 
     /// Readers went over this much of it.
