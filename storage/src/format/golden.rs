@@ -351,7 +351,6 @@ fn a_checkpoint() {
             end: Offset(2),
         }],
         damage: vec!["d".into()],
-        forgotten: Vec::new(),
     };
     let bytes = checkpoint.encode();
     assert_eq!(bytes.len(), 343 + 8 + 16 + 45 + 8 + 80);

@@ -284,7 +284,7 @@ impl Copying {
             None => true,
             Some(_) if offset.plus(1) == newest => true,
             Some(key) => {
-                !self.keys.supersedes(stream, &key.key, offset) && !(key.is_tombstone && is_old)
+                !(self.keys.supersedes(stream, &key.key, offset) || key.is_tombstone && is_old)
             }
         };
         let kept: Vec<(u32, Offset)> = (0..)

@@ -159,7 +159,7 @@ fn retry_what_is_in_doubt(
     context: &str,
 ) {
     let numbered = || said.iter().skip(3).step_by(4);
-    if said.len() % 4 != 0 || numbered().next_back() != Some(&Said::Unknown) {
+    if !said.len().is_multiple_of(4) || numbered().next_back() != Some(&Said::Unknown) {
         return;
     }
     let tag = said.len() as u64 - 1;
