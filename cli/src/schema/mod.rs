@@ -213,7 +213,7 @@ impl Row for View {
             self.version.to_string(),
             self.format.clone(),
             self.fingerprint.chars().take(12).collect(),
-            self.create_time.map(|time| time.to_string()).unwrap_or_default(),
+            words::when(self.create_time),
             self.created_by.clone(),
         ]
     }

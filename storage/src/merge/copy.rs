@@ -284,7 +284,8 @@ impl Copying {
             None => true,
             Some(_) if offset.plus(1) == newest => true,
             Some(key) => {
-                !self.keys.supersedes(stream, &key.key, offset) && !(key.is_tombstone && is_old)
+                let is_gone = key.is_tombstone && is_old;
+                !is_gone && !self.keys.supersedes(stream, &key.key, offset)
             }
         };
         let kept: Vec<(u32, Offset)> = (0..)

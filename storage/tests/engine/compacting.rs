@@ -218,7 +218,8 @@ fn a_crash_while_compacting_loses_no_newest_record() {
         let filler = "x".repeat(5000);
         for tag in 0..36 {
             let record = format!("@{} {tag} {filler}", tag % 5);
-            let outcome = append(&storage, entry(vec![batch(stream, &[record.clone()])]));
+            let outcome =
+                append(&storage, entry(vec![batch(stream, std::slice::from_ref(&record))]));
             let Ok(appended) = outcome else { break };
             all.insert(appended.ranges[0].first_offset.0, record);
             machine.clock.advance(Duration::from_secs(2));

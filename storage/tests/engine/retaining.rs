@@ -55,14 +55,14 @@ fn records_go_by_age_batch_by_batch_also_while_nothing_is_appended() {
     storage.drive();
     // The youngest batch that is 100 s old was appended 20 batches ago.
     let at = start(&storage, limited);
-    assert!((18..=22).contains(&at) && at % 2 == 0, "{at}");
+    assert!((18..=22).contains(&at) && at.is_multiple_of(2), "{at}");
     let first = read_all(&storage, limited, Offset(at)).unwrap();
     assert_eq!(first[0].base_offset, Offset(at));
     let mut before = at;
     for _ in 0..12 {
         pass(&machine, &storage, 10);
         let at = start(&storage, limited);
-        assert!(at >= before && at % 2 == 0);
+        assert!(at >= before && at.is_multiple_of(2));
         before = at;
     }
     assert_eq!(before, 60, "an idle log deletes as well");

@@ -54,7 +54,7 @@ fn a_grown_size_may_survive_without_its_bytes() {
         (0..64).map(|seed| content(&disk.after_crash(CrashPlan::Random(seed)), "a")).collect();
     assert!(found.contains(&Some(vec![0; 1024])), "the size and no byte");
     assert!(found.contains(&Some(vec![])));
-    assert!(found.contains(&Some(vec![[0; 512], [7; 512]].concat())), "the second sector alone");
+    assert!(found.contains(&Some([[0; 512], [7; 512]].concat())), "the second sector alone");
 }
 
 #[test]
