@@ -145,14 +145,20 @@ fn restore(from: &Path, to: &Path) {
 }
 
 /// Everything of one partition, in order.
-async fn everything(broker: &TestBroker, partition: u32) -> Vec<v1::StoredBatch> {
+async fn everything(broker: &TestBroker, product: &str, partition: u32) -> Vec<v1::StoredBatch> {
     let mut found: Vec<v1::StoredBatch> = Vec::new();
-    let mut next = 0;
+    let request = v1::ListOffsetsRequest {
+        product: product.to_owned(),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let offsets = broker.records().list_offsets(request).await.unwrap().into_inner();
+    let mut next = offsets.partitions[0].start_offset;
     loop {
         let request = v1::ReadRequest {
             start: Some(positions(&[(partition, next)])),
             partitions: vec![partition],
-            ..read("ops.busy")
+            ..read(product)
         };
         let answer = broker.records().read(request).await.unwrap().into_inner();
         if answer.batches.is_empty() {
@@ -182,6 +188,22 @@ async fn come_and_go(broker: &TestBroker, round: u64) {
     broker.catalog().delete_product(request).await.unwrap();
 }
 
+/// A product that grows by twenty records and of which half is trimmed.
+async fn grow_and_trim(broker: &TestBroker, round: u64) {
+    for number in 0..20_u64 {
+        let value = format!("{round} {number} {}", "y".repeat(20_000));
+        broker.records().append(append("ops.trimmed").value(value)).await.unwrap();
+    }
+    let before =
+        v1::Positions { positions: vec![v1::Position { partition: 0, offset: (round + 1) * 10 }] };
+    let request = v1::TrimProductRequest {
+        product: "ops.trimmed".to_owned(),
+        which: Some(v1::trim_product_request::Which::BeforeOffsets(before)),
+        ..Default::default()
+    };
+    broker.admin().trim_product(request).await.unwrap();
+}
+
 /// The names of what the catalogue has.
 async fn catalogue(broker: &TestBroker) -> Vec<String> {
     let list = v1::ListProductsRequest::default();
@@ -196,6 +218,7 @@ async fn every_backup_under_load_has_every_acknowledged_record_and_none_of_later
     let home = tempfile::tempdir().unwrap();
     let broker = Arc::new(TestBroker::start_with(config(&home.path().join("data"))).await);
     let created = broker.create(product("ops.busy").partitions(WRITERS.into())).await;
+    broker.create(product("ops.trimmed")).await;
     let stop = Arc::new(AtomicBool::new(false));
     let ledgers: Vec<Arc<Ledger>> = (0..WRITERS).map(|_| Arc::default()).collect();
     let writers: Vec<_> = (0..WRITERS)
@@ -213,6 +236,9 @@ async fn every_backup_under_load_has_every_acknowledged_record_and_none_of_later
     let (mut files, mut fetched, mut merged) = (0, 0, 0);
     for round in 0..rounds {
         come_and_go(&broker, round).await;
+        grow_and_trim(&broker, round).await;
+        let trimmed = everything(&broker, "ops.trimmed", 0).await;
+        assert_eq!(trimmed[0].base_offset, (round + 1) * 10);
         let team = v1::Team {
             name: format!("team-{round}"),
             contacts: vec!["mail@nyc.example".into()],
@@ -248,8 +274,9 @@ async fn every_backup_under_load_has_every_acknowledged_record_and_none_of_later
         let request = v1::GetProductRequest { name: "ops.busy".to_owned() };
         let product = catalog.get_product(request).await.unwrap().into_inner().product.unwrap();
         assert_eq!(product.id, created.id);
+        assert!(everything(&copy, "ops.trimmed", 0).await == trimmed, "round {round}");
         for writer in 0..WRITERS {
-            let found = everything(&copy, writer.into()).await;
+            let found = everything(&copy, "ops.busy", writer.into()).await;
             check(writer, &found, &before[usize::from(writer)], taken.sent[usize::from(writer)]);
             retry(&copy, writer, found.len() as u64).await;
         }
