@@ -223,7 +223,7 @@ impl From<meshlog_storage::Error> for Error {
             ErrorKind::UnknownStream(_) => Reason::ProductNotFound,
             ErrorKind::OffsetOutOfRange { .. } => Reason::OffsetOutOfRange,
             ErrorKind::OffsetMismatch { .. } => Reason::OffsetMismatch,
-            ErrorKind::ProducerUnknown => Reason::ProducerUnknown,
+            ErrorKind::ProducerUnknown { .. } => Reason::ProducerUnknown,
             ErrorKind::SequenceGap { .. } => Reason::SequenceGap,
             ErrorKind::SequenceTooOld => Reason::SequenceTooOld,
             ErrorKind::ProducerFenced { .. } => Reason::ProducerFenced,
@@ -244,7 +244,9 @@ impl From<meshlog_storage::Error> for Error {
                 broker.with("next_offset", next_offset)
             }
             ErrorKind::SequenceGap { expected } => broker.with("expected_sequence", expected),
-            ErrorKind::ProducerFenced { epoch } => broker.with("epoch", epoch),
+            ErrorKind::ProducerUnknown { epoch } | ErrorKind::ProducerFenced { epoch } => {
+                broker.with("epoch", epoch)
+            }
             ErrorKind::Corrupt { next_readable } => broker.with("next_readable", next_readable),
             _ => broker,
         }

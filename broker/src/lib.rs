@@ -11,6 +11,7 @@ pub mod config;
 pub mod edge;
 mod error;
 pub mod record;
+pub mod recover;
 mod sample;
 pub mod schema;
 mod search;

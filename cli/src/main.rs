@@ -32,6 +32,7 @@ mod produce;
 mod product;
 mod progress;
 mod quickstart;
+mod recover;
 mod schema;
 mod search;
 mod serve;
@@ -183,6 +184,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Read every byte of a data directory and say what is damaged, and where
     Verify(verify::Verify),
+    /// Say what is left of a data directory that lost all its checkpoints, and make it openable
+    Recover(recover::Recover),
     /// Look whether this machine is a good place for a broker
     Doctor(doctor::Doctor),
     /// Print what makes a shell complete commands and names
@@ -253,6 +256,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Server(command) => command.run(out).await,
             Command::Config(command) => command.run(out),
             Command::Verify(args) => args.run(out),
+            Command::Recover(args) => args.run(out),
             Command::Doctor(args) => args.run(out).await,
             Command::Completion(args) => args.run(out),
             Command::Man(args) => args.run(out),

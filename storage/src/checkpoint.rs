@@ -85,6 +85,17 @@ pub(crate) fn write(engine: &Engine, kept: &mut Kept) -> Result<Lsn> {
     Ok(snapshot.lsn)
 }
 
+/// Writes a checkpoint that no engine made, newer than all that are there.
+pub(crate) fn write_next(
+    disk: &dyn Disk,
+    directory: &Path,
+    kept: &Kept,
+    checkpoint: &Checkpoint,
+) -> Result<()> {
+    let number = kept.numbers.last().map_or(1, |last| last + 1);
+    write_whole(disk, directory, &directory.join(checkpoint_name(number)), &checkpoint.encode())
+}
+
 fn snapshot(engine: &Engine) -> Checkpoint {
     // Held throughout: the committer folds and publishes a group under the same lock.
     let folded = engine.state.folded();
@@ -95,6 +106,7 @@ fn snapshot(engine: &Engine) -> Checkpoint {
         wall_time: engine.parts.clock.now(),
         next_stream: folded.next_stream,
         producers: folded.producers.records(),
+        forgotten: folded.producers.forgotten(),
         state: folded.values.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         last_merge: folded.last_merge,
         damage: folded.damage.clone(),

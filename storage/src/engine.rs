@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
-use crate::entry::{Appended, Entry};
-use crate::error::{Error, Result};
+use crate::entry::Entry;
+use crate::error::{Error, Result, lacks_space};
 use crate::files::Files;
 use crate::format::ControlRecord;
 use crate::journal::{
@@ -136,16 +136,8 @@ impl Engine {
     /// Reserves, copies, and wakes the committer.
     pub(crate) fn append(&self, entry: Entry, done: Done) {
         let now = self.parts.clock.now();
-        let mut settled = |stamp: &crate::entry::ProducerStamp| {
-            let folded = self.state.folded();
-            folded.producers.outcome(stamp).map(|outcome| Appended {
-                lsn: outcome.lsn,
-                ranges: outcome.ranges.clone(),
-                durability: synced(self.parts.disk.is_memory()),
-                duplicate: true,
-            })
-        };
-        let reserved = self.reservation.lock().reserve(entry, done, now, &mut settled);
+        let durability = synced(self.parts.disk.is_memory());
+        let reserved = self.reservation.lock().reserve(entry, done, now, &self.state, durability);
         self.fill(reserved);
     }
 
@@ -165,6 +157,9 @@ impl Engine {
                 if wake && !is_done {
                     self.work.notify_one();
                 }
+            }
+            Reserved::LookUp(lookup) => {
+                self.reads.push(Box::new(move |engine| lookup.answer(engine)));
             }
             Reserved::Answer(done, outcome) => done(outcome),
             Reserved::Joined => {}
@@ -213,16 +208,23 @@ impl Engine {
         let mut slots = self.slots.lock();
         let full = match slots.take(wanted.max(needed)) {
             Ok(slot) => return Ok(slot),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => error,
+            Err(error) if lacks_space(&error) => error,
             Err(error) => return Err(error),
         };
-        let Some(slot) = slots.take_reserve(needed) else { return Err(full) };
+        let Some(slot) = slots.take_reserve(needed)? else { return Err(full) };
         drop(slots);
-        let refused = Error::disk_full(full);
-        tracing::error!(error = %refused, "data appends are refused, control work goes on");
-        self.reservation.lock().refusal = Some(Refusal::Data(refused));
+        self.refuse_data(Error::disk_full(full));
         self.keeper.wake();
         Ok(slot)
+    }
+
+    /// From here on only control work is accepted, until [`Engine::accept_data`].
+    pub(crate) fn refuse_data(&self, refused: Error) {
+        let mut reservation = self.reservation.lock();
+        if reservation.refusal.is_none() {
+            tracing::error!(error = %refused, "data appends are refused, control work goes on");
+            reservation.refusal = Some(Refusal::Data(refused));
+        }
     }
 
     /// Space is there again.
@@ -297,7 +299,7 @@ impl Engine {
         let (groups, retries) = self.reservation.lock().abandon();
         let error = self.refusal_error();
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &error));
-        refuse(retries, &error);
+        refuse(retries.into_iter().map(|(_, waiter)| waiter).collect(), &error);
         self.merger.refuse_rest(self);
     }
 }

@@ -34,7 +34,10 @@ pub enum ErrorKind {
         next_offset: Offset,
     },
     /// This producer is not known (any more): start a new epoch with sequence 0.
-    ProducerUnknown,
+    ProducerUnknown {
+        /// The lowest epoch in which it may begin.
+        epoch: u32,
+    },
     /// An earlier sequence is missing: send it first.
     SequenceGap {
         /// The sequence that may come next.
@@ -93,7 +96,12 @@ impl Error {
 
     /// Appends wait for space.
     pub(crate) fn disk_full(source: std::io::Error) -> Self {
-        let message = "the disk is full: free some space, appends resume by themselves";
+        let message = if lacks_space(&source) {
+            "the disk is full: free some space, delete or trim what is no longer needed; appends \
+             resume by themselves"
+        } else {
+            "no journal file can be made ready; appends resume by themselves once one can"
+        };
         Self::new(ErrorKind::DiskFull, message).caused_by(source)
     }
 
@@ -129,9 +137,15 @@ impl Error {
         &self.kind
     }
 
+    /// The operating system's own words.
+    pub(crate) fn source_error(&self) -> Option<std::io::Error> {
+        let source = self.source.as_ref()?;
+        Some(std::io::Error::new(source.kind(), source.to_string()))
+    }
+
     /// True if the operating system said that there is no space.
     pub(crate) fn is_lack_of_space(&self) -> bool {
-        self.source.as_ref().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+        self.source.as_ref().is_some_and(|error| lacks_space(error))
     }
 
     /// For an append: whether it may be in the log all the same.
@@ -139,6 +153,20 @@ impl Error {
     pub fn applied(&self) -> Applied {
         self.applied
     }
+}
+
+/// True if there is no space, on the disk or in the quota.
+pub(crate) fn lacks_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+/// True if something is short that comes back by itself: space, open files, memory.
+pub(crate) fn is_passing(error: &std::io::Error) -> bool {
+    const OPEN_FILES: [i32; 2] = [23, 24];
+    let passes = [std::io::ErrorKind::OutOfMemory, std::io::ErrorKind::Interrupted];
+    lacks_space(error)
+        || passes.contains(&error.kind())
+        || error.raw_os_error().is_some_and(|number| OPEN_FILES.contains(&number))
 }
 
 impl fmt::Display for Error {

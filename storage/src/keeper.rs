@@ -11,11 +11,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{self, Kept, MERGE_RESERVE, RESERVE};
-use crate::disk::OpenMode;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result, lacks_space};
 use crate::files::{Place, ReadableFile, StoredFile};
-use crate::journal::{Slot, Slots};
+use crate::journal::{Slot, SlotOnDisk};
 use crate::position::{FileKey, Lsn, Offset, StreamId};
 use crate::retention::{Holder, Waiting};
 use crate::sabotage::skips;
@@ -26,6 +25,8 @@ const CHECKPOINT_SPACING: Duration = Duration::from_secs(1);
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// Groups of at least this size gain little from overwriting written blocks.
 const LARGE_GROUP: u64 = 512 << 10;
+/// Files looked at for the first time before one checkpoint.
+const LOOKS: usize = 256;
 /// Free slots kept, the reserve included.
 const FREE_SLOTS: usize = 3;
 
@@ -148,7 +149,7 @@ impl Keeper {
             self.release_in_memory(engine);
             return Ok(());
         }
-        self.write_checkpoint(engine)
+        self.write_checkpoint(engine, usize::MAX)
     }
 
     /// A merge took these files out of the table.
@@ -256,8 +257,7 @@ impl Keeper {
         let outcome = for_checkpoints()
             .or_else(|error| {
                 // Slots kept for the next files may be what fills the disk.
-                let gave_way = error.kind() == std::io::ErrorKind::StorageFull
-                    && engine.slots.lock().give_up_surplus()?;
+                let gave_way = lacks_space(&error) && engine.slots.lock().give_up_surplus()?;
                 if gave_way { for_checkpoints() } else { Err(error) }
             })
             .and_then(|()| engine.slots.lock().keep_reserve(size));
@@ -270,12 +270,14 @@ impl Keeper {
                 None
             }
             Err(error) => {
-                if engine.lacks_space() {
-                    tracing::debug!(%error, "there is no space for the reserve yet");
-                } else {
-                    tracing::warn!(%error, "there is no space for the reserve");
-                }
                 inner.space_retry = Some(now + SPACE_RETRY);
+                drop(inner);
+                if lacks_space(&error) {
+                    // What is left is for control work, checkpoints and merges.
+                    engine.refuse_data(Error::disk_full(error));
+                } else {
+                    tracing::warn!(%error, "the reserve could not be made");
+                }
                 Some(SPACE_RETRY)
             }
         }
@@ -334,17 +336,28 @@ impl Keeper {
         has_retiring.then_some(CHECKPOINT_AGE)
     }
 
+    /// Writes the first checkpoint after recovery. What of the older files can be given back is
+    /// found out later: that takes a look at each, and a start does not wait for it.
+    pub(crate) fn begin(&self, engine: &Engine) {
+        if let Err(error) = self.write_checkpoint(engine, 0) {
+            tracing::error!(%error, "a checkpoint could not be written");
+        }
+    }
+
     /// Writes a checkpoint now, and gives back what no kept checkpoint needs any more.
     pub(crate) fn checkpoint(&self, engine: &Engine) {
-        if let Err(error) = self.write_checkpoint(engine) {
+        let looks = if engine.lacks_space() { usize::MAX } else { LOOKS };
+        if let Err(error) = self.write_checkpoint(engine, looks) {
             // The file is abandoned; the journal still holds everything it would say.
             tracing::error!(%error, "a checkpoint could not be written");
         }
     }
 
-    fn write_checkpoint(&self, engine: &Engine) -> Result<()> {
+    fn write_checkpoint(&self, engine: &Engine, looks: usize) -> Result<()> {
         let _one_at_a_time = self.writing.lock();
-        self.retire(engine);
+        if !self.retire(engine, looks) {
+            self.note_finished();
+        }
         let mut kept = self.inner.lock().kept.clone();
         let written = checkpoint::write(engine, &mut kept)?;
         let ready = {
@@ -370,9 +383,18 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes finished files without live records out of the table.
-    fn retire(&self, engine: &Engine) {
+    /// Takes finished files without live records out of the table. Answers whether it knows of all
+    /// of them: after a start thousands of footers may have to be read, and others wait for this
+    /// thread.
+    fn retire(&self, engine: &Engine, looks_max: usize) -> bool {
+        let mut looks = 0;
         for (file, readable) in engine.files.all() {
+            if !engine.footers.is_known(file.key()) {
+                looks += 1;
+                if looks > looks_max {
+                    continue;
+                }
+            }
             // What is reserved later than this and folded meanwhile makes no file alive again.
             let gone = engine.durable();
             if self.is_dead(engine, &readable) && engine.files.remove(file.key()).is_some() {
@@ -381,6 +403,7 @@ impl Keeper {
                 self.inner.lock().retiring.push(Retiring { file, readable, gone, checkpoints: 0 });
             }
         }
+        looks <= looks_max
     }
 
     fn is_dead(&self, engine: &Engine, file: &ReadableFile) -> bool {
@@ -413,7 +436,7 @@ impl Keeper {
 
     fn release_in_memory(&self, engine: &Engine) {
         let _one_at_a_time = self.writing.lock();
-        self.retire(engine);
+        self.retire(engine, usize::MAX);
         let (ready, rest) = std::mem::take(&mut self.inner.lock().retiring)
             .into_iter()
             .partition(|file| !file.is_held());
@@ -435,12 +458,9 @@ fn give_back(engine: &Engine, ready: Vec<Retiring>) {
                 let footer = checkpoint::sidecar_path(&engine.options.directory, key.rank);
                 // Present only for files that a crash left without a seal.
                 drop(disk.remove(&footer));
-                disk.open(&path, OpenMode::Existing).and_then(|handle| {
-                    let (size, is_written, is_blank) = (file.size(), true, false);
-                    let slot = Slot { number, size, file: handle, is_written, is_blank };
-                    let mut slots: parking_lot::MutexGuard<'_, Slots> = engine.slots.lock();
-                    slots.give_back(slot, FREE_SLOTS)
-                })
+                let (size, is_written, is_blank) = (file.size(), true, false);
+                let slot = SlotOnDisk { number, size, is_written, is_blank };
+                engine.slots.lock().give_back(slot, FREE_SLOTS)
             }
             Place::Segment { .. } => disk.remove(&path),
         };

@@ -27,6 +27,7 @@ mod read;
 mod recovery;
 mod retention;
 mod sabotage;
+mod salvage;
 mod state;
 mod storage;
 mod stream;
@@ -48,6 +49,7 @@ pub use read::{Bounds, ReadHint, ReadRequest, ReadSlice};
 pub use retention::{Compaction, Explanation, Holder, Limit, LimitState, Policy, Waiting};
 #[cfg(sabotage)]
 pub use sabotage::leave_out;
+pub use salvage::{Salvage, SalvagedStream, recover};
 pub use storage::{Health, Stats, Storage};
 pub use verify::{
     CheckedFile, FileKind, Problem, Standing, VerifyProgress, VerifyReport, standing, verify,

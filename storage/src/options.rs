@@ -28,6 +28,9 @@ pub struct Options {
     pub file_bytes_min: u64,
     /// Largest journal file. Default 128 MiB.
     pub file_bytes_max: u64,
+    /// Producers remembered at once, in about 300 bytes each, with twice as many outcomes of
+    /// their appends; the least recently used beyond that come back with a new epoch. Default 262,144.
+    pub producers_max: usize,
     /// Bytes a second that a merge reads and writes, at most; while appends are busy a quarter.
     /// Default 64 MiB.
     pub merge_bytes_per_second: u64,
@@ -52,6 +55,7 @@ impl Default for Options {
             index_bytes: 32 * MIB,
             file_bytes_min: 4 << 20,
             file_bytes_max: 128 << 20,
+            producers_max: 256 << 10,
             merge_bytes_per_second: 64 << 20,
             merge_memory_bytes: 32 * MIB,
             segment_bytes_min: 4 << 20,

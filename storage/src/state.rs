@@ -267,6 +267,6 @@ fn finish_entry(
     (stamp, ranges): (ProducerStamp, Vec<AppendedRange>),
     changes: &mut Changes,
 ) {
-    folded.producers.record(&stamp, Outcome { lsn, ranges });
+    folded.producers.record(&stamp, Outcome::new(lsn, ranges));
     changes.stamps.push(stamp);
 }

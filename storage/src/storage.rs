@@ -116,7 +116,7 @@ impl Storage {
         let (recovered, is_fresh) = recovery::recover(&options, &parts)?;
         let engine = Arc::new(Engine::new(options, parts, recovered));
         if !is_fresh && !engine.parts.disk.is_memory() {
-            engine.keeper.checkpoint(&engine);
+            engine.keeper.begin(&engine);
         }
         let shared = Shared { engine, threads: Mutex::default(), lock: Mutex::new(Some(lock)) };
         Ok(Self { shared: Arc::new(shared) })
@@ -141,8 +141,9 @@ impl Storage {
         StreamId(reservation.next_stream)
     }
 
-    /// Appends an entry. `done` is called exactly once, from the committing thread or, if the
-    /// entry is refused, from this one; it must not block.
+    /// Appends an entry. `done` is called exactly once, from the committing thread, from this one
+    /// if the entry is refused, or from a reader thread if it is a retry whose outcome only the
+    /// log knows; it must not block.
     ///
     /// Entries are applied in the order of these calls. The payloads are copied before the call
     /// returns.

@@ -30,8 +30,12 @@ mod pause;
 mod power;
 #[path = "crash/random.rs"]
 mod random;
+#[path = "crash/read_only.rs"]
+mod read_only;
 #[path = "crash/server.rs"]
 mod server;
+#[path = "crash/space.rs"]
+mod space;
 
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
@@ -67,6 +71,8 @@ fn main() -> ExitCode {
         ("calls that fail at every step of a run", inject::at_every_step),
         ("power cut by the kernel", power::cut),
         ("a disk that fails below the file system", power::failing_disk),
+        ("a file system that turns read-only under load", read_only::under_load),
+        ("a disk that is full to the last byte", space::to_the_last_byte),
     ];
     let only = std::env::var("MESHLOG_CRASH_ONLY").unwrap_or_default();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);

@@ -173,7 +173,12 @@ impl Cursors {
             for index in hungry {
                 let cursor = &mut self.cursors[index];
                 let room = max_bytes.saturating_sub(message.used);
-                cursor.read(&self.broker, &self.product, share.min(room).max(1)).await?;
+                let read = cursor.read(&self.broker, &self.product, share.min(room).max(1)).await;
+                if read.is_err() && !message.batches.is_empty() {
+                    // What lies before damage is served; the next read meets it again.
+                    return Ok(message.batches);
+                }
+                read?;
                 let before = cursor.next;
                 while let Some(batch) = cursor.pending.pop_front() {
                     if cursor.stop.is_some_and(|stop| batch.base_offset >= stop) {

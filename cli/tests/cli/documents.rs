@@ -156,7 +156,14 @@ fn the_page_about_concepts_can_be_pasted() {
 
 #[test]
 fn the_pages_of_the_guide_can_be_pasted() {
-    for page in ["publish-a-product", "find-a-product", "change-a-schema", "move-and-end"] {
+    for page in [
+        "publish-a-product",
+        "find-a-product",
+        "change-a-schema",
+        "move-and-end",
+        "when-the-disk-is-full",
+        "recover",
+    ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
 }
@@ -197,6 +204,8 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/guide/move-and-end.md",
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",
+        "docs/guide/recover.md",
+        "docs/guide/when-the-disk-is-full.md",
         "docs/quickstart.md",
         "docs/cli.md",
         "docs/configuration.md",

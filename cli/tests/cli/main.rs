@@ -17,6 +17,7 @@ mod man;
 mod newcomer;
 mod produce;
 mod quickstart;
+mod recover;
 mod round_trip;
 mod serve;
 mod settings;

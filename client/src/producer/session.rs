@@ -320,13 +320,16 @@ impl Session {
     /// The front was refused, or may be tried again.
     fn failed(&mut self, wire: &mut Wire, error: Error) {
         let Some(front) = self.unacked.front_mut() else { return };
-        front.lost |= error.applied() == Applied::Unknown;
+        let forgotten = matches!(error.reason(), reason::PRODUCER_UNKNOWN | reason::SEQUENCE_GAP);
+        // What the broker does not know of earlier attempts is known here.
+        front.lost |= error.applied() == Applied::Unknown && !forgotten;
         let lost = front.lost;
         let mut drain = Drain { unknown: lost, new_epoch: false };
-        let forgotten = matches!(error.reason(), reason::PRODUCER_UNKNOWN | reason::SEQUENCE_GAP);
         if forgotten && !lost && front.epochs < MAX_EPOCHS {
             front.epochs += 1;
             drain.new_epoch = true;
+            let lowest = error.metadata().get("epoch").and_then(|epoch| epoch.parse().ok());
+            lowest.into_iter().for_each(|epoch| self.unacked.note_lowest_epoch(epoch));
             self.last_error = Some(error);
         } else if error.is_retryable() {
             let pause = self.backoff.pause().max(error.retry_after().unwrap_or_default());

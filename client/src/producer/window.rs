@@ -54,6 +54,8 @@ impl Pending {
 pub(super) struct Window {
     id: Bytes,
     epoch: u32,
+    /// The next epoch is not below this one.
+    lowest_epoch: u32,
     /// Sequence of the first batch.
     base: u64,
     /// Offset that the first batch must get, if the producer owns its partition.
@@ -64,7 +66,7 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new(id: [u8; 16], expected_offset: Option<u64>) -> Self {
         let id = Bytes::copy_from_slice(&id);
-        Self { id, epoch: 0, base: 0, expected_offset, pending: VecDeque::new() }
+        Self { id, epoch: 0, lowest_epoch: 0, base: 0, expected_offset, pending: VecDeque::new() }
     }
 
     pub(super) fn push(&mut self, pending: Pending) {
@@ -103,11 +105,16 @@ impl Window {
     /// Starts over with sequence 0 in an epoch that fences the one before. What is still here was
     /// not appended and now cannot be.
     pub(super) fn end_epoch(&mut self) {
-        self.epoch += 1;
+        self.epoch = self.lowest_epoch.max(self.epoch + 1);
         self.base = 0;
         for pending in &mut self.pending {
             pending.lost = false;
         }
+    }
+
+    /// The broker takes no epoch below this one.
+    pub(super) fn note_lowest_epoch(&mut self, epoch: u32) {
+        self.lowest_epoch = epoch;
     }
 
     pub(super) fn front(&self) -> Option<&Pending> {

@@ -6,10 +6,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::whole::{read_whole, write_whole};
 use super::{BLOCK, Disk, DiskFile, OpenMode};
@@ -68,11 +68,12 @@ impl Disk for OsDisk {
             .create_new(mode == OpenMode::CreateNew)
             .mode(0o600)
             .open(path)?;
-        let direct = match self.write_mode {
-            WriteMode::Direct => open_direct(path),
-            WriteMode::Buffered => None,
-        };
-        Ok(Arc::new(OsFile { buffered, direct, refused_direct: AtomicBool::new(false) }))
+        let direct = OnceLock::new();
+        if self.write_mode == WriteMode::Buffered {
+            drop(direct.set(None));
+        }
+        let path = path.to_owned();
+        Ok(Arc::new(OsFile { buffered, path, direct, refused_direct: AtomicBool::new(false) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -101,11 +102,26 @@ fn open_direct(_path: &Path) -> Option<File> {
 
 struct OsFile {
     buffered: File,
-    /// The same file, past the page cache; absent where opening it so is refused.
-    direct: Option<File>,
+    path: PathBuf,
+    /// The same file, past the page cache, from the first aligned write on: most files are only
+    /// read. Absent where opening it so is refused.
+    direct: OnceLock<Option<File>>,
     /// Set when a direct write was refused for its alignment: some file systems open but
     /// do not write.
     refused_direct: AtomicBool,
+}
+
+impl OsFile {
+    fn direct(&self) -> Option<&File> {
+        let open = || open_direct(&self.path).filter(|direct| is_same(direct, &self.buffered));
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
+/// False if the name was given to another file since.
+fn is_same(one: &File, other: &File) -> bool {
+    let identity = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
+    identity(one).is_some_and(|found| identity(other) == Some(found))
 }
 
 impl DiskFile for OsFile {
@@ -121,9 +137,9 @@ impl DiskFile for OsFile {
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        if let Some(direct) = &self.direct
-            && is_aligned(position, bytes)
+        if is_aligned(position, bytes)
             && !self.refused_direct.load(Ordering::Relaxed)
+            && let Some(direct) = self.direct()
         {
             match write_whole(position, bytes, |at, part| direct.write_at(part, at)) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {

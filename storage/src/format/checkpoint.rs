@@ -33,6 +33,8 @@ pub(crate) struct Checkpoint {
     /// The footer of the file being written, so far.
     pub(crate) active: Vec<FooterStream>,
     pub(crate) producers: Vec<ProducerRecord>,
+    /// Cells of the table of forgotten producers that are not 0.
+    pub(crate) forgotten: Vec<(u32, u32)>,
     pub(crate) state: Vec<(Bytes, Bytes)>,
     /// Finished files that hold live records, by sequence.
     pub(crate) files: Vec<FileRecord>,
@@ -209,6 +211,13 @@ impl Checkpoint {
         for sentence in &self.damage {
             put_sized(&mut out, sentence.as_bytes());
         }
+        if !self.forgotten.is_empty() {
+            out.put_u32_le(self.forgotten.len() as u32);
+            for (cell, lowest) in &self.forgotten {
+                out.put_u32_le(*cell);
+                out.put_u32_le(*lowest);
+            }
+        }
         let crc = crc32fast::hash(&out);
         out.put_u32_le(crc);
         out
@@ -312,6 +321,11 @@ impl Checkpoint {
         }
         for _ in 0..source.count(4)? {
             checkpoint.damage.push(String::from_utf8_lossy(source.sized()?).into_owned());
+        }
+        if !source.0.is_empty() {
+            for _ in 0..source.count(8)? {
+                checkpoint.forgotten.push((source.u32()?, source.u32()?));
+            }
         }
         source.end()?;
         Ok(checkpoint)

@@ -16,7 +16,7 @@ use super::slots::Slot;
 use crate::disk::BLOCK;
 use crate::engine::Engine;
 use crate::entry::Durability;
-use crate::error::{Applied, Error, ErrorKind, Result};
+use crate::error::{Applied, Error, ErrorKind, Result, is_passing};
 use crate::files::StoredFile;
 use crate::format::{
     FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, GROUP_HEADER_BYTES, GroupHeader,
@@ -122,7 +122,7 @@ impl Committer {
             match failure {
                 Failure::NoSpace(error) => self.give_up_space(engine, waiters, error),
                 Failure::Final { what, error } => {
-                    self.fail(engine, waiters, Vec::new(), what, error);
+                    self.fail(engine, waiters, None, what, error);
                 }
             }
             return;
@@ -138,12 +138,12 @@ impl Committer {
         let FilledGroup { bytes, frames, waiters } = group.finish(&place);
         let position = self.file.position;
         if let Err(error) = self.file.slot.file.write_at(position, &bytes) {
-            self.fail(engine, Vec::new(), waiters, "write", error);
+            self.fail(engine, Vec::new(), Some((ticket, waiters)), "write", error);
             return;
         }
         let waiters = acknowledge_written(lsn, waiters);
         if let Err(error) = barrier("the sync of a group", || self.file.slot.file.sync()) {
-            self.fail(engine, Vec::new(), waiters, "sync", error);
+            self.fail(engine, Vec::new(), Some((ticket, waiters)), "sync", error);
             return;
         }
         self.lsn = lsn;
@@ -251,7 +251,7 @@ impl Committer {
                 tracing::debug!(%error, "there is no space for another file yet");
             }
             Err(Failure::Final { what, error }) => {
-                self.fail(engine, Vec::new(), Vec::new(), what, error);
+                self.fail(engine, Vec::new(), None, what, error);
             }
         }
     }
@@ -303,7 +303,13 @@ impl Committer {
     fn roll(&mut self, engine: &Engine, needed: u64) -> std::result::Result<(), Failure> {
         let mut next_file = self.next_file;
         next_file.advance(engine.parts.clock.monotonic());
-        let slot = engine.next_slot(needed, next_file.bytes).map_err(Failure::NoSpace)?;
+        let slot = engine.next_slot(needed, next_file.bytes).map_err(|error| {
+            if is_passing(&error) {
+                Failure::NoSpace(error)
+            } else {
+                Failure::Final { what: "make ready a file of", error }
+            }
+        })?;
         self.next_file = next_file;
         engine.keeper.set_next_bytes(next_file.bytes);
 
@@ -391,13 +397,15 @@ impl Committer {
         let refused = Error::disk_full(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
-        reservation.refusal = Some(Refusal::Data(refused.clone()));
+        if !matches!(reservation.refusal, Some(Refusal::All(_))) {
+            reservation.refusal = Some(Refusal::Data(refused.clone()));
+        }
         reservation.reset(engine.state.tails(), &engine.state.folded().producers);
         reservation.ends = Arc::clone(&self.ends);
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
         refuse(waiters, &refused);
-        refuse(retries, &refused);
+        refuse(retries.into_iter().map(|(_, waiter)| waiter).collect(), &refused);
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &refused));
         engine.keeper.wake();
     }
@@ -407,31 +415,40 @@ impl Committer {
         &mut self,
         engine: &Engine,
         untouched: Vec<Waiter>,
-        unknown: Vec<Waiter>,
+        unknown: Option<(u64, Vec<Waiter>)>,
         what: &'static str,
         error: io::Error,
     ) {
         self.has_failed = !skips("the end after a failed sync");
-        let failed = Error::new(
-            ErrorKind::JournalFailed,
+        let sentence = if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            "the file system of the data directory has become read-only, so appends are refused: \
+             the kernel's log says why; mend it and mount it writable, then restart the broker"
+                .to_owned()
+        } else {
             format!(
                 "the disk failed to {what} the journal, so appends are refused: check the disk, \
                  then restart the broker"
-            ),
-        )
-        .caused_by(error);
+            )
+        };
+        let failed = Error::new(ErrorKind::JournalFailed, sentence).caused_by(error);
         let mut reservation = engine.reservation.lock();
         let (groups, retries) = reservation.abandon();
+        let doubtful = unknown.as_ref().map(|(ticket, _)| *ticket);
+        reservation.forget_pending(doubtful);
         if self.has_failed {
             reservation.refusal = Some(Refusal::All(failed.clone()));
         }
         drop(reservation);
+        let (in_doubt, retries): (Vec<_>, Vec<_>) =
+            retries.into_iter().partition(|(ticket, _)| Some(*ticket) == doubtful);
+        let waiters = |retries: Vec<(u64, Waiter)>| retries.into_iter().map(|(_, w)| w).collect();
         tracing::error!(error = %failed, "appends are refused");
         refuse(untouched, &failed);
+        refuse(waiters(retries), &failed);
         groups.into_iter().for_each(|group| refuse(group.group.abandon(), &failed));
         let failed = failed.with_applied(Applied::Unknown);
-        refuse(unknown, &failed);
-        refuse(retries, &failed);
+        refuse(unknown.map(|(_, waiters)| waiters).unwrap_or_default(), &failed);
+        refuse(waiters(in_doubt), &failed);
     }
 }
 

@@ -33,4 +33,4 @@ pub(crate) use committer::{Committer, CurrentFile, FileProgress, NextFile, seal_
 pub(crate) use group::{Done, refuse};
 pub(crate) use reservation::{Refusal, Reservation, Reserved, Tail, synced};
 pub(crate) use ring::Ring;
-pub(crate) use slots::{Slot, Slots, slot_number, slot_path, write_zeros};
+pub(crate) use slots::{Slot, SlotOnDisk, Slots, slot_number, slot_path, write_zeros};

@@ -16,8 +16,9 @@ use crate::entry::{Appended, AppendedRange, Control, Durability, Entry, Producer
 use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, StreamEnd, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
-use crate::producers::{ProducerKey, Producers, key};
+use crate::producers::{Lookup, ProducerKey, Producers, key, sequence_too_old};
 use crate::sabotage::skips;
+use crate::state::State;
 
 /// Why entries are refused before they are looked at.
 #[derive(Clone, Debug)]
@@ -78,6 +79,8 @@ struct InFlight {
 pub(crate) enum Reserved {
     /// Fill the room; wake the committer if this is the first entry of a group.
     Room { room: Room, payloads: Vec<Vec<bytes::Bytes>>, wake: bool },
+    /// A retry whose outcome only the log knows.
+    LookUp(Lookup),
     /// Nothing to write; tell the outcome.
     Answer(Done, Result<Appended>),
     /// A retry of an entry that is under way: it will be answered with it.
@@ -125,12 +128,25 @@ impl Reservation {
         entry: Entry,
         done: Done,
         now: Timestamp,
-        settled: &mut dyn FnMut(&ProducerStamp) -> Option<Appended>,
+        state: &State,
+        durable: Durability,
     ) -> Reserved {
         if let Some(stamp) = entry.producer {
-            match self.admit_sequence(&stamp, settled) {
+            match self.admit_sequence(&stamp, state, durable) {
                 Ok(Sequence::Next) => {}
                 Ok(Sequence::Settled(appended)) => return Reserved::Answer(done, Ok(appended)),
+                Ok(Sequence::GivenUp(before)) => {
+                    let streams = entry.batches.iter().map(|batch| batch.stream).collect();
+                    let lookup = Lookup {
+                        done,
+                        stamp,
+                        streams,
+                        before,
+                        durability: durable,
+                        _permit: entry.permit,
+                    };
+                    return Reserved::LookUp(lookup);
+                }
                 Ok(Sequence::UnderWay(ticket, appended)) => {
                     // What was under way when the journal failed has no outcome to wait for.
                     if let Some(Refusal::All(error)) = &self.refusal {
@@ -429,11 +445,24 @@ impl Reservation {
         self.ready.pop_front()
     }
 
-    /// Gives up every group not yet handed to the committer.
-    pub(crate) fn abandon(&mut self) -> (Vec<ClosedGroup>, Vec<Waiter>) {
+    /// Gives up every group not yet handed to the committer. Returns them, and the retries that
+    /// waited for a group, with its ticket.
+    pub(crate) fn abandon(&mut self) -> (Vec<ClosedGroup>, Vec<(u64, Waiter)>) {
         self.close_open();
-        let duplicates = self.duplicates.drain(..).map(|(_, waiter)| waiter).collect();
-        (self.ready.drain(..).collect(), duplicates)
+        (self.ready.drain(..).collect(), std::mem::take(&mut self.duplicates))
+    }
+
+    /// Nothing that is under way will become durable, but perhaps the group with this ticket: what
+    /// else was sent is not in the log, and a retry is told so.
+    pub(crate) fn forget_pending(&mut self, doubtful: Option<u64>) {
+        for known in self.producers.values_mut() {
+            let stays = |(_, ticket, _): &&(u64, u64, Appended)| Some(*ticket) == doubtful;
+            let kept = known.pending.iter().filter(stays).count();
+            if let Some((sequence, ..)) = known.pending.get(kept) {
+                known.next_sequence = *sequence;
+            }
+            known.pending.truncate(kept);
+        }
     }
 
     /// A group of no entries, if none waits: once it is durable it proves the one before.
@@ -496,31 +525,21 @@ impl Reservation {
 
     /// Forgets producers that the durable window has forgotten.
     pub(crate) fn forget_producers(&mut self, producers: &Producers) {
-        if self.producers.len() > 2 * 256 * 1024 {
-            self.producers.retain(|key, known| {
-                !known.pending.is_empty() || producers.position(key).is_some()
-            });
+        // Producers come faster than they are forgotten, so a few more are known here.
+        if self.producers.len() > producers.len() + producers.len() / 4 {
+            self.producers.retain(|key, known| !known.pending.is_empty() || producers.knows(key));
         }
     }
 
     fn admit_sequence(
         &self,
         stamp: &ProducerStamp,
-        settled: &mut dyn FnMut(&ProducerStamp) -> Option<Appended>,
+        state: &State,
+        durable: Durability,
     ) -> Result<Sequence> {
         let Some(known) = self.producers.get(&key(stamp)) else {
-            return if stamp.sequence == 0 {
-                Ok(Sequence::Next)
-            } else {
-                Err(Error::new(
-                    ErrorKind::ProducerUnknown,
-                    format!(
-                        "nothing is known of this producer, so sequence {} cannot be placed: \
-                         start a new epoch at sequence 0",
-                        stamp.sequence
-                    ),
-                ))
-            };
+            let lowest = state.folded().producers.lowest_epoch(&key(stamp));
+            return admit_unknown(stamp, lowest);
         };
         if stamp.epoch < known.epoch && !skips("the fence of epochs") {
             return Err(Error::new(
@@ -552,18 +571,48 @@ impl Reservation {
         if let Some((_, ticket, appended)) = pending {
             return Ok(Sequence::UnderWay(*ticket, appended.clone()));
         }
-        settled(stamp).map(Sequence::Settled).ok_or_else(|| {
-            Error::new(
-                ErrorKind::SequenceTooOld,
-                format!(
-                    "sequence {} was used long ago and its outcome is no longer known: look for \
-                     the records before appending them again",
-                    stamp.sequence
-                ),
-            )
-            .with_applied(Applied::Unknown)
-        })
+        let folded = state.folded();
+        if let Some(outcome) = folded.producers.outcome(stamp) {
+            return Ok(Sequence::Settled(Appended {
+                lsn: outcome.lsn,
+                ranges: outcome.ranges().to_vec(),
+                durability: durable,
+                duplicate: true,
+            }));
+        }
+        match folded.producers.given_up(stamp) {
+            Some(before) => Ok(Sequence::GivenUp(before)),
+            None => Err(sequence_too_old(stamp)),
+        }
     }
+}
+
+/// A producer that is not known: a new one, or one that was forgotten and must not be taken for
+/// new, because what it sends may be there already.
+fn admit_unknown(stamp: &ProducerStamp, lowest: u32) -> Result<Sequence> {
+    let kind = ErrorKind::ProducerUnknown { epoch: lowest.max(stamp.epoch.saturating_add(1)) };
+    if stamp.epoch < lowest || lowest == u32::MAX {
+        let error = Error::new(
+            kind,
+            format!(
+                "this producer may have been here and was forgotten: if sequence {} was sent \
+                 before, look for its records; then begin epoch {lowest} at sequence 0",
+                stamp.sequence
+            ),
+        );
+        return Err(error.with_applied(Applied::Unknown));
+    }
+    if stamp.sequence > 0 {
+        return Err(Error::new(
+            kind,
+            format!(
+                "nothing is known of this producer, so sequence {} cannot be placed: start a new \
+                 epoch at sequence 0",
+                stamp.sequence
+            ),
+        ));
+    }
+    Ok(Sequence::Next)
 }
 
 /// An entry with its offsets, before it has a place in a group.
@@ -580,6 +629,8 @@ enum Sequence {
     Next,
     UnderWay(u64, Appended),
     Settled(Appended),
+    /// Only the log knows; later entries begin at these offsets.
+    GivenUp(Vec<(StreamId, Offset)>),
 }
 
 fn length_of(pieces: &[bytes::Bytes]) -> usize {

@@ -27,12 +27,23 @@ pub(crate) struct Slot {
     pub(crate) is_blank: bool,
 }
 
+/// A slot that nobody has open: there may be thousands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotOnDisk {
+    pub(crate) number: u32,
+    pub(crate) size: u64,
+    /// As [`Slot::is_written`].
+    pub(crate) is_written: bool,
+    /// As [`Slot::is_blank`].
+    pub(crate) is_blank: bool,
+}
+
 /// The free slots.
 pub(crate) struct Slots {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     next_number: u32,
-    free: Vec<Slot>,
+    free: Vec<SlotOnDisk>,
     /// Slots given back are removed: what is in them must go.
     is_erasing: bool,
 }
@@ -56,22 +67,30 @@ impl Slots {
     pub(crate) fn take(&mut self, size: u64) -> io::Result<Slot> {
         let surplus = self.free.len() > 1 || skips("the reserve for control work");
         match self.free.iter().position(|slot| slot.size >= size) {
-            Some(index) if surplus => Ok(self.free.swap_remove(index)),
+            Some(index) if surplus => self.open(index),
             _ => self.create(size),
         }
     }
 
     /// The reserve, for control work on a full disk.
-    pub(crate) fn take_reserve(&mut self, size: u64) -> Option<Slot> {
-        let index = self.free.iter().position(|slot| slot.size >= size)?;
-        Some(self.free.swap_remove(index))
+    pub(crate) fn take_reserve(&mut self, size: u64) -> io::Result<Option<Slot>> {
+        let index = self.free.iter().position(|slot| slot.size >= size);
+        index.map(|index| self.open(index)).transpose()
+    }
+
+    fn open(&mut self, index: usize) -> io::Result<Slot> {
+        let SlotOnDisk { number, size, is_written, is_blank } = self.free[index];
+        let path = slot_path(&self.directory, number);
+        let file = self.disk.open(&path, OpenMode::Existing)?;
+        self.free.swap_remove(index);
+        Ok(Slot { number, size, file, is_written, is_blank })
     }
 
     /// Makes sure one free slot of this size is there; answers whether it is.
     pub(crate) fn keep_reserve(&mut self, size: u64) -> io::Result<()> {
         if !self.free.iter().any(|slot| slot.size >= size) {
             let slot = self.create(size)?;
-            self.free.push(slot);
+            self.free.push(slot.on_disk());
         }
         // Smaller ones are of no use once the files have grown.
         while self.free.len() > 1
@@ -94,14 +113,12 @@ impl Slots {
     }
 
     /// Takes a slot back whose journal file is no longer needed.
-    pub(crate) fn give_back(&mut self, slot: Slot, keep: usize) -> io::Result<()> {
+    pub(crate) fn give_back(&mut self, slot: SlotOnDisk, keep: usize) -> io::Result<()> {
         if self.free.len() < keep && !self.is_erasing {
-            self.free.push(Slot { is_blank: false, ..slot });
+            self.free.push(SlotOnDisk { is_blank: false, ..slot });
             return Ok(());
         }
-        let number = slot.number;
-        drop(slot);
-        self.disk.remove(&slot_path(&self.directory, number))
+        self.disk.remove(&slot_path(&self.directory, slot.number))
     }
 
     /// While it is set, slots given back are removed.
@@ -110,17 +127,18 @@ impl Slots {
     }
 
     /// A free slot that still holds what was in it.
-    pub(crate) fn take_used(&mut self) -> Option<Slot> {
-        let index = self.free.iter().position(|slot| !slot.is_blank)?;
-        Some(self.free.swap_remove(index))
+    pub(crate) fn take_used(&mut self) -> io::Result<Option<Slot>> {
+        let index = self.free.iter().position(|slot| !slot.is_blank);
+        index.map(|index| self.open(index)).transpose()
     }
 
     /// Puts a free slot back that was taken for a moment.
     pub(crate) fn put(&mut self, slot: Slot) {
-        self.free.push(slot);
+        self.free.push(slot.on_disk());
     }
 
-    fn create(&mut self, size: u64) -> io::Result<Slot> {
+    /// A new slot.
+    pub(crate) fn create(&mut self, size: u64) -> io::Result<Slot> {
         let number = self.next_number;
         self.next_number += 1;
         let path = slot_path(&self.directory, number);
@@ -139,6 +157,11 @@ impl Slots {
 }
 
 impl Slot {
+    fn on_disk(&self) -> SlotOnDisk {
+        let Self { number, size, is_written, is_blank, .. } = *self;
+        SlotOnDisk { number, size, is_written, is_blank }
+    }
+
     /// Writes zeros over all blocks, so that later writes overwrite.
     pub(crate) fn write_blocks(&mut self) -> io::Result<()> {
         if self.is_written {

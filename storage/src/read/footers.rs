@@ -60,6 +60,12 @@ impl Footers {
         }
     }
 
+    /// True if it can be told without reading the file whether anything in it is alive.
+    pub(crate) fn is_known(&self, key: FileKey) -> bool {
+        let inner = self.inner.lock();
+        inner.witnesses.contains_key(&key) || inner.footers.contains_key(&key)
+    }
+
     pub(crate) fn witness(&self, key: FileKey) -> Option<(StreamId, Offset)> {
         self.inner.lock().witnesses.get(&key).copied()
     }

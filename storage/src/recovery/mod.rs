@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::checkpoint::{self, Checkpoints, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Recovered;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, lacks_space};
 use crate::files::{Files, Place, StoredFile};
 use crate::format::{
     DirectoryFormat, FILE_HEADER_BYTES, FORMAT_FILE, FORMAT_VERSION, FORMAT_VERSION_MIN,
@@ -33,21 +33,25 @@ use crate::format::{
     SEGMENT_HEADER_BYTES, Salted, SegmentHeader, SegmentRecord, StreamEnd, Table,
 };
 use crate::journal::{
-    Committer, CurrentFile, FileProgress, NextFile, Reservation, Ring, Slot, Slots, seal_bytes,
-    slot_number, slot_path,
+    Committer, CurrentFile, FileProgress, NextFile, Refusal, Reservation, Ring, Slot, SlotOnDisk,
+    Slots, seal_bytes, slot_number, slot_path,
 };
 use crate::keeper::{Keeper, Retiring};
 use crate::options::{Components, Options};
 use crate::position::{FileKey, FileSequence, Lsn};
+use crate::producers::Producers;
 use crate::read::Footers;
 use crate::sabotage::{barrier, skips};
 use crate::state::{GroupView, State};
 pub(crate) use replay::{Carried, Replayed, replay};
 pub(crate) use scan::{ScannedGroup, Scanner};
 
-/// A slot and the header found in it.
+/// On a full disk a file of at least this size will do for control work.
+const SMALL_FILE_BYTES: u64 = 64 << 10;
+
+/// A slot and the header found in it. It is not kept open: there may be more than files may be.
 pub(crate) struct Found {
-    pub(crate) slot: Slot,
+    pub(crate) slot: SlotOnDisk,
     pub(crate) header: Option<FileHeader>,
 }
 
@@ -66,9 +70,11 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
 
     let state = State::default();
     state.folded().damage = damage;
+    state.folded().producers = Producers::new(options.producers_max);
     let files = Files::new(Arc::clone(&parts.disk), directory.to_owned());
     let footers = Footers::new(options.index_bytes);
-    let mut replayed = replay(&state, &found, &segments, newest, !kept.is_empty(), directory)?;
+    let mut replayed =
+        replay(disk, &state, &found, &segments, newest, !kept.is_empty(), directory)?;
 
     let next_slot = found.keys().max().map_or(1, |number| number + 1);
     let mut slots = Slots::new(Arc::clone(&parts.disk), directory.to_owned(), next_slot);
@@ -168,6 +174,8 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
         folded.last_merge = merges.fold(folded.last_merge, u64::max);
         reservation.reset(state.tails(), &folded.producers);
         reservation.next_stream = folded.next_stream;
+        let refused = opened.full.map(|error| Refusal::Data(Error::disk_full(error)));
+        reservation.refusal = refused;
         reservation.ends = Arc::clone(&ends);
     }
     let next_bytes = next_bytes.min(options.file_bytes_max);
@@ -223,7 +231,7 @@ fn keep_aside(parts: &Components, directory: &Path, file: &StoredFile) {
 }
 
 /// A journal file of which only the header was looked at.
-fn journal_file(slot: &Slot, header: &FileHeader) -> StoredFile {
+fn journal_file(slot: &SlotOnDisk, header: &FileHeader) -> StoredFile {
     StoredFile::Journal(FileRecord {
         sequence: header.sequence,
         slot: slot.number,
@@ -358,7 +366,7 @@ pub(crate) fn find_slots(
         let mut bytes = vec![0; FILE_HEADER_BYTES];
         let read = file.read_at(0, &mut bytes).map_err(|error| io_error("read", &path, error))?;
         let header = FileHeader::decode(&bytes[..read]).ok();
-        let slot = Slot { number, size, file, is_written: header.is_some(), is_blank: false };
+        let slot = SlotOnDisk { number, size, is_written: header.is_some(), is_blank: false };
         found.insert(number, Found { slot, header });
     }
     Ok(found)
@@ -368,6 +376,8 @@ struct Opened {
     file: CurrentFile,
     lsn: Lsn,
     carried: Option<CarriedBytes>,
+    /// There is no space for another file: only control work is accepted.
+    full: Option<std::io::Error>,
 }
 
 struct CarriedBytes {
@@ -392,17 +402,11 @@ fn begin_file(
         + seal_bytes(Footer::encoded_bound(0, 0, frames))
         + crate::disk::BLOCK;
     let wanted = options.file_bytes_min.max(needed as u64);
-    // On a full disk the reserve serves: nothing new is accepted until there is space.
-    let slot = match slots.take(wanted) {
-        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-            slots.take_reserve(needed as u64).ok_or(error)
-        }
-        outcome => outcome,
-    }
-    .map_err(|error| {
-        Error::new(ErrorKind::DiskFull, "there is no space for a journal file: free some space")
-            .caused_by(error)
-    })?;
+    let (slot, full) =
+        take_slot(options, parts, slots, wanted, needed as u64).map_err(|error| {
+            Error::new(ErrorKind::DiskFull, "there is no space for a journal file: free some space")
+                .caused_by(error)
+        })?;
     let base_lsn = replayed.carried.as_ref().map_or(replayed.lsn.next(), |c| c.header.lsn);
     let header = FileHeader {
         sequence,
@@ -424,7 +428,36 @@ fn begin_file(
     write().map_err(|error| io_error("begin", &path, error))?;
     let position = (FILE_HEADER_BYTES + length) as u64;
     let lsn = replayed.carried.as_ref().map_or(replayed.lsn, |carried| carried.header.lsn);
-    Ok(Opened { file: CurrentFile { slot, header, position }, lsn, carried })
+    Ok(Opened { file: CurrentFile { slot, header, position }, lsn, carried, full })
+}
+
+/// A slot for the new file, and why it is one of those kept back for a full disk, if it is.
+fn take_slot(
+    options: &Options,
+    parts: &Components,
+    slots: &mut Slots,
+    wanted: u64,
+    needed: u64,
+) -> std::io::Result<(Slot, Option<std::io::Error>)> {
+    let full = match slots.take(wanted) {
+        Ok(slot) => return Ok((slot, None)),
+        Err(error) if lacks_space(&error) => error,
+        Err(error) => return Err(error),
+    };
+    if let Some(slot) = slots.take_reserve(needed)? {
+        return Ok((slot, Some(full)));
+    }
+    // Started again and again: reading what is there is worth more than what else is kept back.
+    let small = needed.max(SMALL_FILE_BYTES).min(wanted);
+    for reserve in [None, Some(MERGE_RESERVE), Some(RESERVE)] {
+        let path = reserve.map(|name| options.directory.join(name));
+        if path.is_none_or(|path| parts.disk.remove(&path).is_ok())
+            && let Ok(slot) = slots.create(small)
+        {
+            return Ok((slot, Some(full)));
+        }
+    }
+    Err(full)
 }
 
 /// The same group, bound to another file.

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use super::Found;
 use super::scan::{ScannedGroup, Scanner};
 use crate::checkpoint::io_error;
+use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{
     Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
     MergedRecord, SegmentRecord, StreamEnd,
 };
-use crate::journal::{FileProgress, Slot, slot_path};
+use crate::journal::{FileProgress, SlotOnDisk, slot_path};
 use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
-use crate::producers::Producers;
 use crate::sabotage::skips;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
@@ -51,6 +51,7 @@ pub(crate) struct Replayed {
 
 /// Folds everything into `state`.
 pub(crate) fn replay(
+    disk: &dyn Disk,
     state: &State,
     found: &BTreeMap<u32, Found>,
     segments: &BTreeMap<Place, SegmentRecord>,
@@ -58,7 +59,7 @@ pub(crate) fn replay(
     had_checkpoints: bool,
     directory: &Path,
 ) -> Result<Replayed> {
-    let by_sequence: BTreeMap<FileSequence, (&Slot, FileHeader)> = found
+    let by_sequence: BTreeMap<FileSequence, (&SlotOnDisk, FileHeader)> = found
         .values()
         .filter_map(|found| {
             let header = found.header?;
@@ -67,6 +68,7 @@ pub(crate) fn replay(
         .collect();
     let newest_header = by_sequence.keys().next_back().copied().unwrap_or_default();
     let mut run = Run {
+        disk,
         state,
         directory,
         segments,
@@ -91,15 +93,15 @@ pub(crate) fn replay(
             run.restore(checkpoint, &by_sequence);
         }
         None => {
-            let oldest = by_sequence.keys().next().copied();
-            if oldest.is_some_and(|oldest| oldest != FileSequence(1))
-                || (had_checkpoints && oldest.is_none())
-            {
+            // Files given back said things that only a checkpoint says now.
+            let reaches_back = by_sequence.len() as u64 == newest_header.0;
+            if !reaches_back || (had_checkpoints && by_sequence.is_empty()) {
                 return Err(Error::new(
                     ErrorKind::Corrupt { next_readable: Offset(0) },
                     format!(
-                        "no checkpoint in {} is whole, and the journal no longer reaches back to \
-                         its beginning: restore the directory from a backup",
+                        "no checkpoint in {0} is whole, and the journal no longer reaches back to \
+                         its beginning: restore a backup, or run `meshlog recover {0}`, which says \
+                         what is left",
                         directory.display()
                     ),
                 ));
@@ -164,6 +166,7 @@ fn apply(
 }
 
 struct Run<'a> {
+    disk: &'a dyn Disk,
     state: &'a State,
     directory: &'a Path,
     /// What the segments in the directory say that they are.
@@ -198,7 +201,7 @@ impl Run<'_> {
     fn restore(
         &mut self,
         checkpoint: Checkpoint,
-        by_sequence: &BTreeMap<FileSequence, (&Slot, FileHeader)>,
+        by_sequence: &BTreeMap<FileSequence, (&SlotOnDisk, FileHeader)>,
     ) {
         self.lsn = checkpoint.lsn;
         {
@@ -207,7 +210,7 @@ impl Run<'_> {
             folded.next_stream = checkpoint.next_stream;
             folded.last_merge = checkpoint.last_merge;
             folded.newest_time = checkpoint.wall_time;
-            folded.producers = Producers::from_records(checkpoint.producers);
+            folded.producers.restore(checkpoint.producers, &checkpoint.forgotten);
             folded.values = checkpoint.state.into_iter().collect();
             folded.damage.extend(checkpoint.damage);
         }
@@ -283,7 +286,7 @@ impl Run<'_> {
     /// Folds the groups of one file from `position`; answers where its groups end.
     fn file(
         &mut self,
-        slot: &Slot,
+        slot: &SlotOnDisk,
         header: &FileHeader,
         position: u64,
         successor: Option<(FileSequence, FileHeader)>,
@@ -301,7 +304,8 @@ impl Run<'_> {
                 header.size
             ));
         }
-        let mut scanner = Scanner::new(std::sync::Arc::clone(&slot.file), header.salt, sequence);
+        let file = self.disk.open(&path, OpenMode::Existing).map_err(failed)?;
+        let mut scanner = Scanner::new(file, header.salt, sequence);
         // A successor says where the groups end; without one they end where they stop checking.
         let closed = successor.and_then(|(_, next)| {
             next.previous.filter(|previous| previous.sequence == sequence).map(|p| p.end)

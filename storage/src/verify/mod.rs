@@ -136,6 +136,7 @@ fn replay(
     let named: Vec<StoredFile> = newest.as_ref().map(named_files).unwrap_or_default();
     let state = State::default();
     let replayed = recovery::replay(
+        disk,
         &state,
         &found.slots,
         &found.segments,

@@ -95,7 +95,9 @@ fn producers_are_fenced_and_unknown_ones_start_at_zero() {
         let batches = vec![lines(stream, 0, 1, 30)];
         append(&storage, Entry { batches, producer: Some(stamp), ..Entry::default() })
     };
-    assert_eq!(*send(0, 4).unwrap_err().kind(), ErrorKind::ProducerUnknown);
+    let error = send(0, 4).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::ProducerUnknown { epoch: 1 });
+    assert_eq!(error.applied(), Applied::No, "nobody was ever forgotten");
     send(0, 0).unwrap();
     send(2, 0).unwrap();
     assert_eq!(*send(0, 1).unwrap_err().kind(), ErrorKind::ProducerFenced { epoch: 2 });

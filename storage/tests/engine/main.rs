@@ -3,16 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failing run names its seed")]
 
+mod answering;
 mod appending;
 mod bounds;
 mod compacting;
 mod erasing;
+mod filling;
 mod fixtures;
 mod merging;
 mod model;
+mod producing;
 mod reading;
 mod real;
+mod recovering;
 mod restarting;
 mod retaining;
+mod starting;
 mod support;
 mod verifying;

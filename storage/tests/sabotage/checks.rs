@@ -13,7 +13,7 @@ use crate::support::{Machine, append, create, entry, lines, lines_of, read_compa
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -22,6 +22,7 @@ pub(crate) const NAMES: [&str; 8] = [
     "another version",
     "two processes",
     "a full disk",
+    "an erasure",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -34,6 +35,7 @@ pub(crate) fn run(name: &str) {
         "another version" => another_version_is_refused(),
         "two processes" => one_process_opens_a_directory(),
         "a full disk" => control_work_goes_on_when_the_disk_is_full(),
+        "an erasure" => what_is_erased_does_not_come_back_with_a_crash(),
         other => panic!("there is no check {other}"),
     }
 }
@@ -283,5 +285,49 @@ fn control_work_goes_on_when_the_disk_is_full() {
         let controls = vec![Control::SetState { key: Bytes::from(vec![key]), value }];
         append(&storage, Entry { controls, ..Entry::default() })
             .unwrap_or_else(|error| panic!("control work is refused: {error}"));
+    }
+}
+
+fn what_is_erased_does_not_come_back_with_a_crash() {
+    let machine = Machine::new(2);
+    let storage = machine.open().unwrap();
+    let (kept, deleted) = (create(&storage), create(&storage));
+    for tag in 0..120 {
+        let batches = vec![lines(deleted, tag, 1, 4000), lines(kept, tag, 1, 60)];
+        append(&storage, entry(batches)).unwrap();
+    }
+    let controls = vec![Control::DeleteStream(deleted)];
+    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+    let pass = |seconds: u64| {
+        for _ in 0..seconds {
+            machine.clock.advance(Duration::from_secs(1));
+            storage.drive();
+        }
+    };
+    pass(100);
+    // Slots are used again, each for a little.
+    for tag in 0..30 {
+        append(&storage, entry(vec![lines(kept, tag, 1, 2000)])).unwrap();
+    }
+    pass(60);
+    let told = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let slot = std::sync::Arc::clone(&told);
+    storage.erase(vec![deleted], move |outcome| *slot.lock() = Some(outcome));
+    for _ in 0..2000 {
+        pass(1);
+        if told.lock().is_some() {
+            break;
+        }
+    }
+    told.lock().take().expect("erasing comes to an end").unwrap();
+    let machine = after(&machine, CrashPlan::KeepNothing);
+    let text = format!("{deleted} ");
+    for name in machine.disk.list(Path::new("data")).unwrap() {
+        let bytes = content(&machine, &Path::new("data").join(&name));
+        for tag in 0..120 {
+            let text = format!("{text}{tag} 0 xxxx");
+            let is_there = bytes.windows(text.len()).any(|part| part == text.as_bytes());
+            assert!(!is_there, "{name} holds {text} again");
+        }
     }
 }

@@ -40,6 +40,11 @@ impl Writer {
         self.sent.len() as u64 - 1
     }
 
+    /// Nothing is known of what it sent last.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.sent.last() == Some(&Known::Sent)
+    }
+
     /// It was not applied.
     pub(crate) fn refuse(&mut self, sequence: u64) {
         if !self.is_retry {

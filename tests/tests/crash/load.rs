@@ -140,6 +140,15 @@ impl Load {
         Self { tasks, reader, seen, stop, acknowledged }
     }
 
+    /// Waits until every writer was refused.
+    pub(crate) fn refused(&self) {
+        let begun = std::time::Instant::now();
+        while !self.tasks.iter().all(tokio::task::JoinHandle::is_finished) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "writers are not refused");
+            crate::server::pause(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until all writers have ended: the broker is gone, or they are told to stop.
     pub(crate) fn finish(self, runtime: &Runtime, ledger: &mut Ledger) {
         self.stop.store(true, Ordering::Relaxed);

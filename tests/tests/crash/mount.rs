@@ -87,9 +87,19 @@ impl Image {
 
     /// Mounts it, which replays the journal of the file system.
     pub(crate) fn mount(&mut self) -> Result<(), String> {
-        run("mount", &["-o", "loop", text(&self.file), text(&self.point)])?;
+        let options = "loop,errors=remount-ro";
+        run("mount", &["-o", options, text(&self.file), text(&self.point)])?;
         self.is_mounted = true;
         Ok(())
+    }
+
+    /// Lets the kernel find an error in it, after which it is read-only.
+    pub(crate) fn break_down(&self) {
+        let output = Command::new("losetup").args(["-j", text(&self.file)]).output().unwrap();
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let device = listed.split(':').next().and_then(|path| path.strip_prefix("/dev/"));
+        let device = device.unwrap_or_else(|| panic!("no loop device holds it: {listed:?}"));
+        std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
     }
 
     /// Unmounts it; the loop device goes with it.

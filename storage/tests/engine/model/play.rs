@@ -197,7 +197,7 @@ impl Play {
                 ErrorKind::ProducerFenced { .. }
                 | ErrorKind::SequenceGap { .. }
                 | ErrorKind::SequenceTooOld
-                | ErrorKind::ProducerUnknown,
+                | ErrorKind::ProducerUnknown { .. },
             ) => assert!(!in_turn && retries.is_none(), "{append:?} is in turn as {producer:?}"),
             Some(ErrorKind::TooLarge) => assert!(is_large, "{bytes} bytes are not too large"),
             Some(ErrorKind::DiskFull | ErrorKind::JournalFailed) => {}
