@@ -280,8 +280,8 @@ fn control_work_goes_on_when_the_disk_is_full() {
         append(&storage, entry(vec![lines(stream, tag, 1, 6000)])).err()
     });
     assert_eq!(*refused.expect("the disk is full").kind(), ErrorKind::DiskFull);
-    for key in 0..6_u8 {
-        let value = Some(Bytes::from(vec![key; 5000]));
+    for key in 0..4_u8 {
+        let value = Some(Bytes::from(vec![key; 1000]));
         let controls = vec![Control::SetState { key: Bytes::from(vec![key]), value }];
         append(&storage, Entry { controls, ..Entry::default() })
             .unwrap_or_else(|error| panic!("control work is refused: {error}"));
