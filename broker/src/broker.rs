@@ -18,11 +18,13 @@ use meshlog_storage::{BatchCodec, Components, FORMAT_VERSION, Observer, Storage}
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backup::Backups;
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
+use crate::space::Forecast;
 use crate::usage::Ledger;
 
 /// A log broker with a catalogue of data products: a cheap handle.
@@ -48,6 +50,8 @@ struct Inner {
     waiting: Waiting,
     ledger: Ledger,
     sampling: Sampling,
+    backups: Backups,
+    forecast: Forecast,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
@@ -110,6 +114,8 @@ impl Broker {
                 waiting: Waiting::default(),
                 ledger: Ledger::default(),
                 sampling: Sampling::default(),
+                backups: Backups::default(),
+                forecast: Forecast::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -142,6 +148,7 @@ impl Broker {
         let health = self.storage().health();
         let stats = self.storage().stats();
         let in_memory = self.config().data_dir.is_none();
+        let (space, warning) = self.disk_space();
         v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_version: "v1".to_owned(),
@@ -164,6 +171,8 @@ impl Broker {
                 syncs: stats.syncs,
                 groups: stats.groups,
                 bytes: stats.bytes,
+                notes: warning.into_iter().chain(health.notes).collect(),
+                space,
             }),
             products: self.catalogue().product_count(),
         }
@@ -206,6 +215,20 @@ impl Broker {
 
     pub(crate) fn sampling(&self) -> &Sampling {
         &self.inner.sampling
+    }
+
+    pub(crate) fn backups(&self) -> &Backups {
+        &self.inner.backups
+    }
+
+    pub(crate) fn forecast(&self) -> &Forecast {
+        &self.inner.forecast
+    }
+
+    /// Does now what its clock makes due, instead of in some seconds: retention, merges. For tests
+    /// that set the clock.
+    pub fn wake(&self) {
+        self.storage().wake();
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -53,6 +53,12 @@ pub struct StorageConfig {
     pub file_min: ByteSize,
     /// Largest journal file. Default 128 MiB.
     pub file_max: ByteSize,
+    /// A partition is compacted when this much of it was not, and half as much as the rest.
+    /// Default 4 MiB.
+    pub compaction_min: ByteSize,
+    /// Bytes a second that merging and compaction read and write at most; a quarter of it while
+    /// appends are busy. Default 64 MiB.
+    pub merge_rate: ByteSize,
 }
 
 impl Default for StorageConfig {
@@ -66,6 +72,8 @@ impl Default for StorageConfig {
             index: ByteSize(options.index_bytes as u64),
             file_min: ByteSize(options.file_bytes_min),
             file_max: ByteSize(options.file_bytes_max),
+            compaction_min: ByteSize(options.compaction_bytes_min),
+            merge_rate: ByteSize(options.merge_bytes_per_second),
         }
     }
 }
@@ -85,6 +93,8 @@ impl StorageConfig {
         options.index_bytes = self.index.as_usize();
         options.file_bytes_min = self.file_min.0;
         options.file_bytes_max = self.file_max.0;
+        options.compaction_bytes_min = self.compaction_min.0;
+        options.merge_bytes_per_second = self.merge_rate.0;
         options
     }
 }

@@ -112,6 +112,8 @@ reasons! {
     DiskFull = "DISK_FULL",
     /// A write or sync failed; appends are refused until the broker is restarted.
     JournalFailed = "JOURNAL_FAILED",
+    /// A backup took so long that what was kept for it was let go.
+    BackupExpired = "BACKUP_EXPIRED",
     /// Stored bytes are damaged.
     DataLoss = "DATA_LOSS",
     /// The broker is shutting down.

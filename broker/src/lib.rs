@@ -3,6 +3,7 @@
 //! Start with [`Broker`]. With the cargo feature `edge` (default) it also speaks gRPC, over TCP
 //! with [`edge::serve`] or inside the process with `Broker::local_connector`.
 
+pub mod backup;
 mod broker;
 mod caller;
 pub mod catalogue;
@@ -12,9 +13,11 @@ pub mod edge;
 mod error;
 pub mod record;
 pub mod recover;
+mod retention;
 mod sample;
 pub mod schema;
 mod search;
+mod space;
 mod subscription;
 mod time;
 mod usage;

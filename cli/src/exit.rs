@@ -80,7 +80,7 @@ impl Exit {
             | "PRODUCER_FENCED" => Self::Conflict,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
-            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" => Self::Unavailable,
+            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" => Self::Unavailable,
             "DATA_LOSS" => Self::Corruption,
             "BATCH_MALFORMED"
             | "TOO_LARGE"

@@ -12,6 +12,7 @@
 //! | `input.rs`, `csv_input.rs`, `envelope.rs` | the formats records come in and go out as |
 //! | `mesh.rs` | the flights mesh that `quickstart` loads |
 
+mod backup;
 mod change;
 mod completion;
 mod config;
@@ -33,6 +34,7 @@ mod product;
 mod progress;
 mod quickstart;
 mod recover;
+mod restore;
 mod schema;
 mod search;
 mod serve;
@@ -186,6 +188,10 @@ enum Command {
     Verify(verify::Verify),
     /// Say what is left of a data directory that lost all its checkpoints, and make it openable
     Recover(recover::Recover),
+    /// Back up everything a broker holds, while it goes on, and say what a backup holds
+    Backup(backup::Backup),
+    /// Make a data directory of a backup
+    Restore(restore::Restore),
     /// Look whether this machine is a good place for a broker
     Doctor(doctor::Doctor),
     /// Print what makes a shell complete commands and names
@@ -257,6 +263,8 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Config(command) => command.run(out),
             Command::Verify(args) => args.run(out),
             Command::Recover(args) => args.run(out),
+            Command::Backup(args) => args.run(out).await,
+            Command::Restore(args) => args.run(out),
             Command::Doctor(args) => args.run(out).await,
             Command::Completion(args) => args.run(out),
             Command::Man(args) => args.run(out),

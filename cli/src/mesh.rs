@@ -170,11 +170,7 @@ fn unzip(bytes: Vec<u8>, name: &str) -> std::io::Result<Vec<u8>> {
 }
 
 fn unzstd(bytes: Vec<u8>, _: &str) -> std::io::Result<Vec<u8>> {
-    let mut decoder =
-        ruzstd::decoding::StreamingDecoder::new(bytes.as_slice()).map_err(std::io::Error::other)?;
-    let mut content = Vec::new();
-    decoder.read_to_end(&mut content)?;
-    Ok(content)
+    zstd::decode_all(bytes.as_slice())
 }
 
 #[cfg(test)]

@@ -6,6 +6,21 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::output;
 
+/// A bar for bytes, of which the total is said later; `done` is what happens to them.
+pub(crate) fn bytes(done: &'static str) -> ProgressBar {
+    if !output::stderr_is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(
+        "{bar:30} {percent:>3} %  {bytes} of {total_bytes} {msg}, {binary_bytes_per_sec}, {eta} left",
+    ) {
+        bar.set_style(style);
+    }
+    bar.set_message(done);
+    bar
+}
+
 /// A bar for an input of known size, a spinner otherwise; on standard error.
 pub(crate) struct Progress {
     bar: ProgressBar,

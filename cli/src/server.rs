@@ -1,13 +1,15 @@
 //! `meshlog server`: facts about a broker.
 
 use clap::{Args, Subcommand};
-use meshlog_client::proto::GetServerInfoResponse;
+use jiff::Timestamp;
+use meshlog_client::proto::{DiskSpace, GetServerInfoResponse};
 use serde::Serialize;
 
 use crate::{
     exit::Result,
     output::{Out, OutputArgs},
     settings::ServerArgs,
+    words,
 };
 
 /// Facts about a broker.
@@ -39,6 +41,26 @@ impl ServerCommand {
     }
 }
 
+/// Room on the disk.
+#[derive(Serialize)]
+struct Space {
+    disk_bytes: u64,
+    free_bytes: u64,
+    fill_bytes_per_second: u64,
+    disk_full: Option<Timestamp>,
+}
+
+impl From<DiskSpace> for Space {
+    fn from(space: DiskSpace) -> Self {
+        Self {
+            disk_bytes: space.total_bytes,
+            free_bytes: space.free_bytes,
+            fill_bytes_per_second: space.fill_rate,
+            disk_full: words::time(space.full_time),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct View {
     address: String,
@@ -49,6 +71,9 @@ struct View {
     format_version: u32,
     appends: String,
     damage: Vec<String>,
+    notes: Vec<String>,
+    #[serde(flatten)]
+    space: Option<Space>,
     syncs: u64,
     groups: u64,
     journal_bytes: u64,
@@ -78,6 +103,8 @@ impl View {
                 refused => format!("refused: {refused}"),
             },
             damage: storage.damage,
+            notes: storage.notes,
+            space: storage.space.map(Space::from),
             syncs: storage.syncs,
             groups: storage.groups,
             journal_bytes: storage.bytes,

@@ -229,6 +229,28 @@ impl Catalog {
         self.connection.delete_cursor(request).await.map(drop)
     }
 
+    /// Takes the oldest records of a product away, for good.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn trim_product(
+        &self,
+        request: v1::TrimProductRequest,
+    ) -> Result<v1::TrimProductResponse> {
+        self.connection.trim_product(request).await
+    }
+
+    /// Why the oldest records of a product are still there, and when they go.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn explain_retention(
+        &self,
+        request: v1::ExplainRetentionRequest,
+    ) -> Result<v1::ExplainRetentionResponse> {
+        self.connection.explain_retention(request).await
+    }
+
     /// Creates the breaking successor of a product and deprecates the product.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The entry point: a broker, and what can be done with it.
 
+use meshlog_proto::v1;
+
 use crate::{
     Catalog, ClientConfig, Connector, ConsumerBuilder, ProducerBuilder, Result,
     transport::{Connection, Transport},
@@ -61,6 +63,19 @@ impl Client {
     /// A consumer of records of `product` (`<domain>.<name>`), to be configured and built.
     pub fn consumer(&self, product: impl Into<String>) -> ConsumerBuilder {
         ConsumerBuilder::new(self.transport.clone(), self.calls.clone(), product.into())
+    }
+
+    /// Backs up everything, on a connection of its own: one consistent point in time, without the
+    /// bytes of the files whose ids are in `have`. Dropping the stream ends it; one that ends
+    /// before `end` came is not whole.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn backup(
+        &self,
+        have: Vec<String>,
+    ) -> Result<impl futures_util::Stream<Item = Result<v1::BackupResponse>> + Send + Unpin> {
+        self.transport.connect().await?.backup(v1::BackupRequest { have }).await
     }
 
     /// The catalogue: products, schemas, domains, teams; single reads; facts about the broker.

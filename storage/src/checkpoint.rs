@@ -42,11 +42,13 @@ impl Kept {
     }
 }
 
-fn checkpoint_name(number: u64) -> String {
+/// The name of a checkpoint.
+pub(crate) fn checkpoint_name(number: u64) -> String {
     format!("checkpoint-{number:016}")
 }
 
-fn checkpoint_number(name: &str) -> Option<u64> {
+/// The number in a checkpoint's name.
+pub(crate) fn checkpoint_number(name: &str) -> Option<u64> {
     // Whoever leaves one of a very high number makes the next have a digit more.
     let digits = name.strip_prefix("checkpoint-").filter(|digits| digits.len() >= 16)?;
     digits.parse().ok().filter(|number| *number < 1 << 62)
@@ -96,7 +98,8 @@ pub(crate) fn write_next(
     write_whole(disk, directory, &directory.join(checkpoint_name(number)), &checkpoint.encode())
 }
 
-fn snapshot(engine: &Engine) -> Checkpoint {
+/// The state as it is now.
+pub(crate) fn snapshot(engine: &Engine) -> Checkpoint {
     // Held throughout: the committer folds and publishes a group under the same lock.
     let folded = engine.state.folded();
     let mut checkpoint = Checkpoint {

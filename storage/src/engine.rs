@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
+use crate::backup::LivePins;
 use crate::entry::Entry;
 use crate::error::{Error, Result, lacks_space};
 use crate::files::Files;
@@ -40,6 +41,7 @@ pub(crate) struct Engine {
     pub(crate) retention: Retention,
     pub(crate) merger: Merger,
     pub(crate) reads: ReadQueue,
+    pub(crate) backups: LivePins,
     pub(crate) counters: Counters,
     /// The newest group that readers may see.
     durable: AtomicU64,
@@ -109,6 +111,7 @@ impl Engine {
             retention: Retention::new(clock.now(), clock.monotonic(), newest),
             merger: Merger::default(),
             reads: ReadQueue::default(),
+            backups: LivePins::default(),
             counters: Counters::default(),
             durable: AtomicU64::new(durable),
             proven: AtomicBool::new(proven),

@@ -123,10 +123,12 @@ pub(crate) struct ReadableFile {
     streams: Option<(StreamId, StreamId)>,
     /// Bytes of groups that readers walked over since it was opened.
     walked: AtomicU64,
+    /// Shared with those who hold it since it was being written.
+    held: Arc<()>,
 }
 
 impl ReadableFile {
-    fn finished(file: &StoredFile) -> Self {
+    fn finished(file: &StoredFile, held: Arc<()>) -> Self {
         let (key, place, size) = (file.key(), file.place(), file.size());
         let (seal, streams) = match file {
             StoredFile::Journal(record) => (record.seal, None),
@@ -134,7 +136,12 @@ impl ReadableFile {
         };
         let (salt, first_rank, groups_end) = (file.salt(), file.first_rank(), file.groups_end());
         let walked = AtomicU64::new(0);
-        Self { key, place, salt, first_rank, groups_end, end: size, seal, streams, walked }
+        Self { key, place, salt, first_rank, groups_end, end: size, seal, streams, walked, held }
+    }
+
+    /// True if somebody else than the caller holds it, in whichever life of it.
+    pub(crate) fn is_held(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || Arc::strong_count(&self.held) > 1
     }
 
     /// The number that its groups carry.
@@ -181,12 +188,12 @@ struct Table {
     active: Option<ActiveFile>,
 }
 
-#[derive(Clone, Copy)]
 struct ActiveFile {
     sequence: FileSequence,
     slot: u32,
     salt: [u8; 16],
     end: u64,
+    held: Arc<()>,
 }
 
 #[derive(Default)]
@@ -202,7 +209,8 @@ impl Files {
 
     /// The file being written changes; the one before it is in the table already.
     pub(crate) fn begin(&self, sequence: FileSequence, slot: u32, salt: [u8; 16], end: u64) {
-        self.table.write().active = Some(ActiveFile { sequence, slot, salt, end });
+        self.table.write().active =
+            Some(ActiveFile { sequence, slot, salt, end, held: Arc::default() });
     }
 
     /// More of the file being written is durable.
@@ -245,7 +253,8 @@ impl Files {
         if let Some((_, file)) = table.finished.get(&key) {
             return Some(Arc::clone(file));
         }
-        let active = table.active.filter(|active| FileKey::journal(active.sequence) == key)?;
+        let active = table.active.as_ref();
+        let active = active.filter(|active| FileKey::journal(active.sequence) == key)?;
         Some(Arc::new(ReadableFile {
             key,
             place: Place::Slot(active.slot),
@@ -256,7 +265,15 @@ impl Files {
             seal: None,
             streams: None,
             walked: AtomicU64::new(0),
+            held: Arc::clone(&active.held),
         }))
+    }
+
+    /// True for a file that readers may still be sent to.
+    pub(crate) fn holds(&self, key: FileKey) -> bool {
+        let table = self.table.read();
+        let active = table.active.as_ref().map(|active| FileKey::journal(active.sequence));
+        active == Some(key) || table.finished.contains_key(&key)
     }
 
     /// Finished files that may hold records of a stream from journal files up to `last`, in the
@@ -302,7 +319,10 @@ impl Files {
 
 impl Table {
     fn finish(&mut self, file: StoredFile) {
-        let readable = Arc::new(ReadableFile::finished(&file));
+        let active = self.active.as_ref();
+        let active = active.filter(|active| FileKey::journal(active.sequence) == file.key());
+        let held = active.map(|active| Arc::clone(&active.held)).unwrap_or_default();
+        let readable = Arc::new(ReadableFile::finished(&file, held));
         self.finished.insert(readable.key, (file, readable));
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Retiring {
 
 impl Retiring {
     fn is_held(&self) -> bool {
-        self.readable.as_ref().is_some_and(|file| Arc::strong_count(file) > 1)
+        self.readable.as_ref().is_some_and(ReadableFile::is_held)
     }
 }
 
@@ -270,6 +270,7 @@ impl Keeper {
                 None
             }
             Err(error) => {
+                engine.backups.give_way(&engine.files);
                 inner.space_retry = Some(now + SPACE_RETRY);
                 drop(inner);
                 if lacks_space(&error) {

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::expect_used, reason = "tests fail by panicking"))]
 
 mod admission;
+mod backup;
 mod checkpoint;
 mod compaction;
 pub mod disk;
@@ -37,6 +38,10 @@ mod verify;
 pub mod format_description {}
 
 pub use admission::Permit;
+pub use backup::{
+    BackupFile, BackupFolder, BackupManifest, BackupPins, BackupPoint, BackupReader, BackupWriter,
+    MANIFEST_NAME, ReadBack, Restore, StoredBackupFile,
+};
 pub use entry::{
     Appended, AppendedRange, Batch, Control, Durability, Entry, ProducerStamp, StoredBatch,
 };

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::admission::Permit;
+use crate::backup::BackupPoint;
 use crate::checkpoint::io_error;
+use crate::disk::Space;
 use crate::engine::Engine;
 use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
@@ -264,6 +266,20 @@ impl Storage {
         self.shared.engine.parts.clock.now()
     }
 
+    /// Room on the disk of the data directory, if it tells.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        let engine = &self.shared.engine;
+        engine.parts.disk.space(&engine.options.directory).ok().flatten()
+    }
+
+    /// Looks now at what the clock makes due, instead of in some seconds. For clocks that are set
+    /// by hand.
+    pub fn wake(&self) {
+        self.shared.engine.keeper.wake();
+        self.shared.engine.merger.wake();
+    }
+
     /// The streams that exist, by id.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamId> {
@@ -284,7 +300,11 @@ impl Storage {
         Health {
             appends_refused,
             damage: engine.state.folded().damage.clone(),
-            notes: engine.retention.note().into_iter().chain(engine.merger.note()).collect(),
+            notes: [engine.retention.note(), engine.merger.note()]
+                .into_iter()
+                .flatten()
+                .chain(engine.backups.notes(&engine.files, engine.parts.clock.monotonic()))
+                .collect(),
         }
     }
 
@@ -333,6 +353,16 @@ impl Storage {
         if !engine.parts.disk.is_memory() {
             engine.keeper.checkpoint(engine);
         }
+    }
+
+    /// Takes a point in time to back up: everything acknowledged so far, and nothing reserved
+    /// later. May wait for a sync. Appends and reads go on; its files stay until they are read.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`].
+    pub fn backup(&self) -> Result<BackupPoint> {
+        BackupPoint::take(&self.shared.engine)
     }
 
     /// Writes what was accepted, seals the journal, stops the threads and unlocks the directory.

@@ -319,6 +319,7 @@ impl Drop for TestBroker {
         self.inside.network.go_down();
         self.inside.network.cut();
         self.inside.disk.reset();
+        self.inside.clock.wakes(None);
         if let Some(running) = self.inside.running.lock().take() {
             self.host.end(running.broker);
         }
@@ -372,6 +373,7 @@ impl Inside {
             Some(running) => (running.broker.clone(), running.server.take()),
             None => return,
         };
+        self.clock.wakes(None);
         if let Some(server) = server {
             drop(server.stop);
             // A drain that fails shows in what the clients see.
@@ -409,6 +411,8 @@ impl Inside {
             }));
             server = Some(Server { stop, task });
         }
+        let woken = broker.clone();
+        self.clock.wakes(Some(Arc::new(move || woken.wake())));
         *self.running.lock() = Some(Running { broker, server });
         self.network.come_up(upstream);
     }

@@ -1,5 +1,6 @@
 //! The broker's clock in a test's hand.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,10 +19,20 @@ pub struct TestClock {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     machine: SystemClock,
     told: Mutex<Told>,
+    /// Does what is due; of the broker that runs.
+    wake: Mutex<Option<Wake>>,
+}
+
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("told", &self.told).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +54,8 @@ impl TestClock {
         UNIX_EPOCH + Duration::from_nanos(Clock::now(self).0)
     }
 
-    /// Goes on by this much at once.
+    /// Goes on by this much at once. What is due then happens a moment later: records go whose
+    /// retention is over. Wait for it as for anything that others do.
     pub fn advance(&self, by: Duration) {
         let mut told = self.shared.told.lock();
         told.ahead += by;
@@ -51,6 +63,16 @@ impl TestClock {
         if let Some(stopped) = &mut told.stopped {
             *stopped = later(*stopped, by);
         }
+        drop(told);
+        let wake = self.shared.wake.lock().clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// Is called after every advance, instead of what was before.
+    pub(crate) fn wakes(&self, wake: Option<Wake>) {
+        *self.shared.wake.lock() = wake;
     }
 
     /// Stands still at this time; only [`TestClock::advance`] moves it on. Times before 1970 are

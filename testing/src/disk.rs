@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use meshlog_storage::disk::{Disk, DiskFile, OpenMode};
+use meshlog_storage::disk::{Disk, DiskFile, OpenMode, Space};
 use parking_lot::{Condvar, Mutex};
 
 /// The disk of one broker, whatever it is on: a directory, the simulated disk, or memory.
@@ -138,6 +138,12 @@ impl Disk for DisturbedDisk {
         let file = self.disk.open(path, mode)?;
         let shared = Arc::clone(&self.shared);
         Ok(Arc::new(DisturbedFile { file, shared, carries_entries: AtomicBool::new(false) }))
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Option<Space>> {
+        let space = self.disk.space(directory)?;
+        let is_full = self.shared.check_space().is_err();
+        Ok(space.map(|space| Space { free: if is_full { 0 } else { space.free }, ..space }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

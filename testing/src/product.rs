@@ -1,5 +1,7 @@
 //! Products as tests need them: complete, with one line for what the test is about.
 
+use std::time::Duration;
+
 use meshlog_proto::v1;
 
 /// A product with everything mandatory filled in; its domain and owner are created with it.
@@ -72,9 +74,40 @@ impl ProductBuilder {
     /// A floor for every append.
     #[must_use]
     pub fn minimum_durability(mut self, durability: v1::Durability) -> Self {
-        let settings = self.product.settings.get_or_insert_with(Default::default);
-        settings.minimum_durability = durability.into();
+        self.settings().minimum_durability = durability.into();
         self
+    }
+
+    /// Records go this long after they were appended, by the clock of the broker.
+    #[must_use]
+    pub fn retention_age(mut self, age: Duration) -> Self {
+        self.settings().retention_age = age.try_into().ok();
+        self
+    }
+
+    /// The newest so many records of each partition stay, rounded up to whole batches.
+    #[must_use]
+    pub fn retention_count(mut self, count: u64) -> Self {
+        self.settings().retention_count = count;
+        self
+    }
+
+    /// The newest so many bytes of each partition stay, rounded up to whole batches.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: u64) -> Self {
+        self.settings().retention_bytes = bytes;
+        self
+    }
+
+    /// Only the newest record of each key stays.
+    #[must_use]
+    pub fn compact(mut self) -> Self {
+        self.settings().compaction = Some(v1::Compaction::default());
+        self
+    }
+
+    fn settings(&mut self) -> &mut v1::ProductSettings {
+        self.product.settings.get_or_insert_with(Default::default)
     }
 
     /// The request as it goes over the wire.

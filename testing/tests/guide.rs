@@ -52,6 +52,20 @@ async fn a_record_whose_sync_failed_is_stored_once() {
 }
 
 #[tokio::test]
+async fn records_go_after_a_week() {
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.flights").retention_age(week)).await;
+    broker.append("ops.flights", [Record::new("old")]).await;
+    broker.clock().advance(week + Duration::from_secs(24 * 3600));
+    broker.append("ops.flights", [Record::new("new")]).await;
+
+    while broker.values("ops.flights").await != ["new"] {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
 async fn records_of_the_last_hour_are_found() {
     let broker = TestBroker::start().await;
     broker.create(product("ops.flights")).await;

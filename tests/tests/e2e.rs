@@ -6,6 +6,8 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/backup.rs"]
+mod backup;
 #[path = "e2e/catalogue.rs"]
 mod catalogue;
 #[path = "e2e/catalogue_crash.rs"]
@@ -38,6 +40,8 @@ mod reflection;
 mod restart;
 #[path = "e2e/resume.rs"]
 mod resume;
+#[path = "e2e/retention.rs"]
+mod retention;
 #[path = "e2e/sample.rs"]
 mod sample;
 #[path = "e2e/schema.rs"]

@@ -88,6 +88,7 @@ pub(super) struct Act {
     id: String,
     etag_before: String,
     gone: bool,
+    kept: bool,
     changes: Vec<Difference>,
 }
 
@@ -101,6 +102,7 @@ impl Act {
             id: String::new(),
             etag_before: String::new(),
             gone: false,
+            kept: false,
             changes: Vec::new(),
         }
     }
@@ -118,6 +120,11 @@ impl Act {
     /// It exists no more.
     pub(super) fn gone(self) -> Self {
         Self { gone: true, ..self }
+    }
+
+    /// What is said about it is as before, its etag too: something that it holds has changed.
+    pub(super) fn kept(self) -> Self {
+        Self { kept: true, ..self }
     }
 
     /// With what is different now.
@@ -167,7 +174,11 @@ impl Act {
         record.insert("action".to_owned(), self.action.into());
         record.insert("kind".to_owned(), self.kind.text().into());
         record.insert("name".to_owned(), self.name.as_str().into());
-        let etag_after = if self.gone { "" } else { etag_after };
+        let etag_after = match (self.gone, self.kept) {
+            (true, _) => "",
+            (_, true) => &self.etag_before,
+            _ => etag_after,
+        };
         for (name, text) in
             [("id", &*self.id), ("etag_before", &*self.etag_before), ("etag_after", etag_after)]
         {

@@ -68,6 +68,10 @@ impl ProductChange<'_> {
     ) -> Result<v1::Product> {
         let catalogue = self.mutation.catalogue();
         let (act, stored) = self.seal(caller, action, None)?;
+        let policy = |product: &v1::Product| settings::policy(product.settings.as_ref());
+        if policy(&self.before) != policy(&self.product) {
+            self.mutation.set_policy(&self.handle.streams, policy(&self.product));
+        }
         let mut answer = self.product;
         finish(&catalogue.inner.view, &mut answer, &self.handle.current().value)?;
         if validate_only {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use meshlog_proto::v1::{self, Classification, SchemaFormat, SchemaSource};
+use meshlog_storage::{Policy, StreamId};
 use parking_lot::RwLock;
 use ulid::Ulid;
 
@@ -136,6 +137,7 @@ impl Plan {
         let mut value_schema = request.value_schema;
         if domain == SANDBOX {
             inferred.append(&mut fill_sandbox(caller, &mut product));
+            inferred.extend(settings::fill_sandbox(&mut product.settings));
             if value_schema.is_none() {
                 value_schema = Some(sandbox_schema());
                 inferred.push("schema_version");
@@ -248,9 +250,15 @@ impl Plan {
             create_time: Some(time),
             created_by: caller.principal(),
         };
+        let streams: Vec<StreamId> =
+            (0..product.partitions).map(|_| mutation.create_stream()).collect();
+        let policy = settings::policy(product.settings.as_ref());
+        if policy != Policy::default() {
+            mutation.set_policy(&streams, policy);
+        }
         let stored = StoredProduct {
             number: mutation.next_product_number(),
-            streams: (0..product.partitions).map(|_| mutation.create_stream().0).collect(),
+            streams: streams.into_iter().map(|stream| stream.0).collect(),
             versions: vec![version],
             product: Some(change::for_storage(view, &product, None)?),
         };

@@ -63,6 +63,7 @@ pub(super) fn of_product(product: &v1::Product) -> Facts {
             let value = settings.minimum_durability().as_str_name();
             facts.insert("settings.minimum_durability".to_owned(), value.into());
         }
+        put_limits(&mut facts, settings);
     }
     if let Some(key) = &product.key {
         put_text(&mut facts, "key.field", &key.field);
@@ -113,6 +114,23 @@ pub(super) fn of_tag_key(key: &v1::TagKey) -> Facts {
     let allowed = key.allowed_values.iter().cloned().map(Value::from);
     put_list(&mut facts, "allowed_values", allowed.collect());
     facts
+}
+
+fn put_limits(facts: &mut Facts, settings: &v1::ProductSettings) {
+    let mut put = |path: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            facts.insert(format!("settings.{path}"), value);
+        }
+    };
+    put("retention_age", settings.retention_age.map(|age| age.to_string().into()));
+    let limit = |value: u64| (value > 0).then(|| value.to_string().into());
+    put("retention_bytes", limit(settings.retention_bytes));
+    put("retention_count", limit(settings.retention_count));
+    if let Some(compaction) = settings.compaction {
+        put("compaction", Some(true.into()));
+        let age = compaction.tombstone_min_age;
+        put("compaction.tombstone_min_age", age.map(|age| age.to_string().into()));
+    }
 }
 
 fn put_text(facts: &mut Facts, path: &str, text: &str) {

@@ -51,6 +51,7 @@ mod tag;
 mod tag_key;
 mod team;
 mod transfer;
+mod trimming;
 mod view;
 mod watch;
 

@@ -41,6 +41,11 @@ impl Catalogue {
             check_free(&view, &request.new_name, &product.id)?;
             if from == SANDBOX && to != SANDBOX {
                 check_leaving(&view, product)?;
+                if provenance::is_inferred(product, "settings.retention_age")
+                    && let Some(settings) = &mut product.settings
+                {
+                    settings.retention_age = None;
+                }
             }
         }
         if to == SANDBOX && product.state() != ProductState::Draft {

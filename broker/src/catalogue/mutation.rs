@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meshlog_storage::{Control, Entry, StreamId};
+use meshlog_storage::{Control, Entry, Policy, StreamId};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Catalogue;
@@ -98,6 +98,12 @@ impl<'a> Mutation<'a> {
         let stream = self.catalogue.inner.storage.allocate_stream();
         self.controls.push(Control::CreateStream(stream));
         stream
+    }
+
+    /// Records of these streams stay so long from here on.
+    pub(super) fn set_policy(&mut self, streams: &[StreamId], policy: Policy) {
+        let controls = streams.iter().map(|stream| Control::SetPolicy(*stream, policy));
+        self.controls.extend(controls);
     }
 
     pub(super) fn delete_stream(&mut self, stream: StreamId) {

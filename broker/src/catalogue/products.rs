@@ -192,13 +192,18 @@ fn set(
         "kind" => product.kind = asked.kind,
         "tags" => product.tags.clone_from(&asked.tags),
         "settings" => product.settings = asked.settings,
-        "settings.enforcement" => {
+        one if one.starts_with("settings.") => {
             let settings = product.settings.get_or_insert_default();
-            settings.enforcement = asked.settings.unwrap_or_default().enforcement;
-        }
-        "settings.minimum_durability" => {
-            let settings = product.settings.get_or_insert_default();
-            settings.minimum_durability = asked.settings.unwrap_or_default().minimum_durability;
+            let asked = asked.settings.unwrap_or_default();
+            match one.trim_start_matches("settings.") {
+                "enforcement" => settings.enforcement = asked.enforcement,
+                "minimum_durability" => settings.minimum_durability = asked.minimum_durability,
+                "retention_age" => settings.retention_age = asked.retention_age,
+                "retention_bytes" => settings.retention_bytes = asked.retention_bytes,
+                "retention_count" => settings.retention_count = asked.retention_count,
+                "compaction" => settings.compaction = asked.compaction,
+                _ => return Err(mask::unknown(one, given)),
+            }
         }
         "docs" => product.docs.clone_from(&asked.docs),
         "links" => product.links.clone_from(&asked.links),

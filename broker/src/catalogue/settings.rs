@@ -1,14 +1,41 @@
 //! What a product's owner decided, and what applies.
 
-use meshlog_proto::v1::{Durability, Enforcement, ProductSettings, SchemaFormat};
+use std::time::Duration;
 
-use super::invalid;
+use meshlog_proto::v1::{Compaction, Durability, Enforcement, ProductSettings, SchemaFormat};
+use meshlog_storage::Policy;
+
+use super::change::served;
+use super::product::ProductHandle;
+use super::{Catalogue, invalid};
 use crate::error::Result;
+
+/// Records of a product that is created in the sandbox stay this long, unless it is said otherwise.
+pub(super) const SANDBOX_AGE: Duration = Duration::from_secs(7 * DAY);
+/// A tombstone stays at least this long, unless it is said otherwise.
+const TOMBSTONE_AGE: Duration = Duration::from_secs(DAY);
+
+const DAY: u64 = 86_400;
+const LEAST_AGE: Duration = Duration::from_secs(1);
+/// What 64 bits of nanoseconds hold is about six times as much.
+const MOST_AGE: Duration = Duration::from_secs(36_500 * DAY);
+/// Clients have signed numbers.
+const MOST: u64 = i64::MAX as u64;
+
+impl Catalogue {
+    /// The settings that apply to a product.
+    pub(crate) fn effective_settings(
+        &self,
+        product: &ProductHandle,
+    ) -> Result<Option<ProductSettings>> {
+        Ok(served(&self.inner.view, product)?.effective_settings)
+    }
+}
 
 /// What applies, with defaults filled in.
 ///
 /// # Errors
-/// For a value that is not known, or that cannot be kept for this format.
+/// For a value that is not known, that cannot be kept for this format, or that is out of bounds.
 pub(super) fn resolve(
     set: Option<&ProductSettings>,
     format: SchemaFormat,
@@ -37,7 +64,71 @@ pub(super) fn resolve(
             return Err(invalid("settings.minimum_durability", "use WRITTEN or SYNCED"));
         }
     };
-    Ok(ProductSettings { enforcement: enforcement.into(), minimum_durability: durability.into() })
+    check_limits(&set)?;
+    Ok(ProductSettings {
+        enforcement: enforcement.into(),
+        minimum_durability: durability.into(),
+        retention_age: set.retention_age.filter(|age| *age != prost_types::Duration::default()),
+        compaction: set.compaction.map(|compaction| Compaction {
+            tombstone_min_age: Some(tombstone_age(&compaction).try_into().unwrap_or_default()),
+        }),
+        ..set
+    })
+}
+
+fn check_limits(set: &ProductSettings) -> Result<()> {
+    let age = set.retention_age.map(Duration::try_from);
+    let is_right = |age: Duration| age.is_zero() || (LEAST_AGE..=MOST_AGE).contains(&age);
+    if age.is_some_and(|age| !age.is_ok_and(is_right)) {
+        let what = "from 1 s to 36,500 days, or 0 for no limit";
+        return Err(invalid("settings.retention_age", what));
+    }
+    for (field, value) in [
+        ("settings.retention_bytes", set.retention_bytes),
+        ("settings.retention_count", set.retention_count),
+    ] {
+        if value > MOST {
+            return Err(invalid(field, format!("at most {MOST}, or 0 for no limit")));
+        }
+    }
+    let tombstones = set.compaction.and_then(|compaction| compaction.tombstone_min_age);
+    let tombstones = tombstones.map(Duration::try_from);
+    if tombstones.is_some_and(|age| !age.is_ok_and(|age| age <= MOST_AGE)) {
+        let what = "from 0 to 36,500 days";
+        return Err(invalid("settings.compaction.tombstone_min_age", what));
+    }
+    Ok(())
+}
+
+fn tombstone_age(compaction: &Compaction) -> Duration {
+    let said = compaction.tombstone_min_age.and_then(|age| Duration::try_from(age).ok());
+    said.unwrap_or(TOMBSTONE_AGE)
+}
+
+/// How long the engine keeps the records of each partition. What was stored has passed
+/// [`resolve`].
+pub(super) fn policy(set: Option<&ProductSettings>) -> Policy {
+    let set = set.copied().unwrap_or_default();
+    let limit = |value: u64| (value > 0).then_some(value);
+    let age = set.retention_age.and_then(|age| Duration::try_from(age).ok());
+    Policy {
+        max_age: age.filter(|age| !age.is_zero()),
+        max_bytes: limit(set.retention_bytes),
+        max_count: limit(set.retention_count),
+        compact: set.compaction.map(|compaction| meshlog_storage::Compaction {
+            tombstone_min_age: tombstone_age(&compaction),
+        }),
+    }
+}
+
+/// Fills in what a product of the sandbox keeps; gives the path if that was not said.
+pub(super) fn fill_sandbox(set: &mut Option<ProductSettings>) -> Option<&'static str> {
+    let settings = set.get_or_insert_default();
+    if settings.retention_age.is_some() {
+        return None;
+    }
+    settings.retention_age = SANDBOX_AGE.try_into().ok();
+    Some("settings.retention_age")
 }
 
 /// The floor for appends, if there is one.

@@ -15,6 +15,7 @@ use rebuilt::seen;
 
 mod audit;
 mod lifecycle;
+mod limits;
 mod moving;
 mod previews;
 mod product_facts;
@@ -249,7 +250,7 @@ async fn a_bad_request_is_refused_by_reason_and_field() {
     let before = storage.state();
     let key = |field: &str| Some(KeyRule { field: field.to_owned() });
     let settings = |enforcement: i32, minimum_durability: i32| {
-        Some(ProductSettings { enforcement, minimum_durability })
+        Some(ProductSettings { enforcement, minimum_durability, ..Default::default() })
     };
     let tag = |key: &str, path: &str| Tag {
         key: key.to_owned(),
@@ -481,6 +482,7 @@ async fn an_update_changes_what_the_mask_names_and_the_etag() {
         settings: Some(ProductSettings {
             enforcement: Enforcement::Off.into(),
             minimum_durability: v1::Durability::Synced.into(),
+            ..Default::default()
         }),
         ..before.clone()
     };

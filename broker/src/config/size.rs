@@ -12,7 +12,8 @@ use serde::ser::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteSize {
     /// So many MiB.
@@ -37,7 +38,7 @@ impl ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = UNITS.iter().find(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit));
-        let (name, unit) = exact.unwrap_or(&UNITS[3]);
+        let (name, unit) = exact.unwrap_or(&UNITS[4]);
         write!(f, "{}{name}", self.0 / unit)
     }
 }
@@ -70,7 +71,7 @@ impl JsonSchema for ByteSize {
         json_schema!({
             "title": "size",
             "type": ["string", "integer"],
-            "pattern": "^[0-9]+ *([Bb]|[KkMmGg][Ii][Bb])?$",
+            "pattern": "^[0-9]+ *([Bb]|[KkMmGgTt][Ii][Bb])?$",
             "minimum": 0,
         })
     }

@@ -1,4 +1,4 @@
-//! A length of time, written `250ms`, `10s` or `1m 30s`.
+//! A length of time, written `250ms`, `10s`, `1m 30s` or `7d`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,8 @@ use serde::ser::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Span {
     /// So many seconds.
@@ -33,7 +34,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         let exact = UNITS.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
-        let (name, unit) = exact.unwrap_or(&UNITS[3]);
+        let (name, unit) = exact.unwrap_or(&UNITS[4]);
         write!(f, "{}{name}", millis / unit)
     }
 }
@@ -68,7 +69,7 @@ impl JsonSchema for Span {
         json_schema!({
             "title": "time",
             "type": "string",
-            "pattern": "^ *[0-9]+(h|m|s|ms)( +[0-9]+(h|m|s|ms))* *$",
+            "pattern": "^ *[0-9]+(d|h|m|s|ms)( +[0-9]+(d|h|m|s|ms))* *$",
         })
     }
 }
@@ -97,13 +98,14 @@ mod tests {
             ("10s", 10_000, "10s"),
             ("1m 30s", 90_000, "90s"),
             ("2h", 7_200_000, "2h"),
+            ("1d 24h", 172_800_000, "2d"),
             ("0s", 0, "0ms"),
         ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0.as_millis(), millis, "{text}");
             assert_eq!(span.to_string(), written);
         }
-        for text in ["", " ", "10", "s", "3 days", "-1s", "99999999999999999999h"] {
+        for text in ["", " ", "10", "s", "3 days", "1w", "-1s", "99999999999999999999h"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connections;
@@ -54,6 +55,8 @@ pub async fn serve(
     let closing = broker.closing().clone();
     let journal_failed = broker.journal_failed().clone();
     let mut failed = false;
+    let mut looks = tokio::time::interval(crate::space::LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = std::pin::pin!(shutdown);
     tracing::info!(%address, "listening");
     loop {
@@ -61,6 +64,7 @@ pub async fn serve(
             () = shutdown.as_mut() => break,
             () = closing.cancelled() => break,
             Some(_) = open.join_next() => {}
+            _ = looks.tick() => broker.watch_space(),
             () = journal_failed.cancelled(), if !failed => {
                 failed = true;
                 tracing::error!("the journal refuses appends; reads go on until a restart");

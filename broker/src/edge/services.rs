@@ -52,7 +52,7 @@ impl Services {
         .add_service(CatalogServiceServer::new(Catalog::new(broker.clone(), drain.clone())))
         .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
         .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
-        .add_service(AdminServiceServer::new(Admin::new(broker.clone())))
+        .add_service(AdminServiceServer::new(Admin::new(broker.clone(), drain.clone())))
         .add_service(health_service)
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)

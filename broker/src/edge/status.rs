@@ -59,7 +59,10 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::ProductReadOnly
         | Reason::DirectoryUnavailable
         | Reason::AddressUnavailable => Code::FailedPrecondition,
-        Reason::OffsetMismatch | Reason::EtagMismatch | Reason::PrecedingFailed => Code::Aborted,
+        Reason::OffsetMismatch
+        | Reason::EtagMismatch
+        | Reason::PrecedingFailed
+        | Reason::BackupExpired => Code::Aborted,
         Reason::OffsetOutOfRange => Code::OutOfRange,
         Reason::Overloaded | Reason::DiskFull | Reason::LimitReached => Code::ResourceExhausted,
         Reason::JournalFailed | Reason::ShuttingDown => Code::Unavailable,

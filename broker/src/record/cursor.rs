@@ -54,6 +54,8 @@ struct Cursor {
     stop: Option<Offset>,
     /// Since the states were last told.
     moved: bool,
+    /// Begins wherever the partition does, as long as nobody was told a position.
+    follows_start: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,11 @@ impl Cursors {
                 reads_ahead: false,
                 stop: None,
                 moved: true,
+                follows_start: match &at {
+                    None | Some(v1::start::At::AppendTime(_)) => true,
+                    Some(v1::start::At::Edge(edge)) => *edge != i32::from(v1::StartEdge::Latest),
+                    Some(v1::start::At::Positions(_)) => false,
+                },
             });
         }
         if let Some(v1::start::At::Positions(positions)) = &at {
@@ -181,7 +188,10 @@ impl Cursors {
                 read?;
                 let before = cursor.next;
                 while let Some(batch) = cursor.pending.pop_front() {
-                    if cursor.stop.is_some_and(|stop| batch.base_offset >= stop) {
+                    if let Some(stop) = cursor.stop.filter(|stop| batch.base_offset >= *stop) {
+                        // What stood before the stop was compacted away since.
+                        cursor.next = cursor.next.max(stop);
+                        cursor.moved = true;
                         cursor.pending.clear();
                         break;
                     }
@@ -213,6 +223,7 @@ impl Cursors {
             // A partition that is gone is reported by the next read, with its reason.
             cursor.bounds = bounds.unwrap_or(cursor.bounds);
             cursor.moved = false;
+            cursor.follows_start = false;
         }
         self.cursors.iter().map(Cursor::state).collect()
     }
@@ -223,6 +234,7 @@ impl Cursors {
         moved
             .map(|cursor| {
                 cursor.moved = false;
+                cursor.follows_start = false;
                 cursor.state()
             })
             .collect()
@@ -232,6 +244,22 @@ impl Cursors {
 impl Cursor {
     /// Makes sure that what comes next is pending, if there is anything.
     async fn read(
+        &mut self,
+        broker: &Broker,
+        product: &ProductHandle,
+        max_bytes: usize,
+    ) -> Result<()> {
+        loop {
+            let next = self.next;
+            self.read_once(broker, product, max_bytes).await?;
+            if self.next == next {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As [`Cursor::read`]; moves on if the partition begins later by now.
+    async fn read_once(
         &mut self,
         broker: &Broker,
         product: &ProductHandle,
@@ -290,8 +318,20 @@ impl Cursor {
         product: &ProductHandle,
         slice: meshlog_storage::Result<ReadSlice>,
     ) -> Result<()> {
-        let slice =
-            slice.map_err(|error| explain(product, self.partition, Some(self.next), &error))?;
+        let slice = match slice {
+            Ok(slice) => slice,
+            Err(error) => {
+                if self.follows_start
+                    && let ErrorKind::OffsetOutOfRange { start, durable_end } = error.kind()
+                    && *start > self.next
+                {
+                    self.bounds = Bounds { start: *start, durable_end: *durable_end };
+                    self.next = *start;
+                    return Ok(());
+                }
+                return Err(explain(product, self.partition, Some(self.next), &error));
+            }
+        };
         self.hint = slice.hint;
         self.bounds = Bounds { start: slice.start, durable_end: slice.durable_end };
         self.pending.extend(slice.batches);
@@ -500,6 +540,46 @@ mod tests {
             application: 0,
             producer: None,
             payload: Bytes::new(),
+        }
+    }
+
+    /// Who asked for the beginning and heard of no position gets what is the beginning by then;
+    /// who was told where it is gets an error.
+    #[tokio::test]
+    async fn the_beginning_may_move_until_somebody_was_told_where_it_is() {
+        let broker = Broker::in_memory().unwrap();
+        let name = "sandbox.a".to_owned();
+        let product = Some(v1::Product { name: name.clone(), ..Default::default() });
+        let request = v1::CreateProductRequest { product, ..Default::default() };
+        let caller = crate::Caller::default();
+        broker.catalogue().create_product(&caller, request).await.unwrap();
+        let record = v1::Record { value: Some(Bytes::from_static(b"{}")), ..Default::default() };
+        let batch = v1::RecordBatch { records: vec![record; 10] };
+        let request = server_v1::AppendRequest {
+            product: name.clone(),
+            batch: vec![Bytes::from(prost::Message::encode_to_vec(&batch))],
+            ..Default::default()
+        };
+        broker.append(&caller, request).await.unwrap();
+        let handle = broker.catalogue().resolve(&name, "").unwrap();
+        let begin = async |start| {
+            Cursors::resolve(&broker, Arc::clone(&handle), &[], start, 0).await.unwrap()
+        };
+        let here = v1::Positions { positions: vec![v1::Position { partition: 0, offset: 0 }] };
+        let here = Some(v1::Start { at: Some(v1::start::At::Positions(here)) });
+        let (mut free, mut told, mut exact) =
+            (begin(None).await, begin(None).await, begin(here).await);
+        assert_eq!(told.states()[0].next_offset, 0);
+        let positions = vec![v1::Position { partition: 0, offset: 6 }];
+        let which = v1::trim_product_request::Which::BeforeOffsets(v1::Positions { positions });
+        let request =
+            v1::TrimProductRequest { product: name, which: Some(which), ..Default::default() };
+        broker.trim_product(&caller, request).await.unwrap();
+        let batches = free.fill(1 << 20).await.unwrap();
+        assert_eq!((batches[0].base_offset, batches[0].skip), (0, 6));
+        for cursors in [&mut told, &mut exact] {
+            let error = cursors.fill(1 << 20).await.unwrap_err();
+            assert_eq!(error.reason(), Reason::OffsetOutOfRange);
         }
     }
 

@@ -25,6 +25,27 @@ impl DocSet {
         self.words.get(doc as usize / 64).is_some_and(|word| word >> (doc % 64) & 1 == 1)
     }
 
+    /// Adds what is in `other`.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word |= other;
+        }
+    }
+
+    /// Number of documents that are in `other` too.
+    pub(super) fn count_in(&self, other: &Self) -> usize {
+        let both = self.words.iter().zip(&other.words);
+        both.map(|(word, other)| (word & other).count_ones() as usize).sum()
+    }
+
+    /// Drops everything, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
+    }
+
     /// Keeps what is in `other` too.
     pub(super) fn keep(&mut self, other: &Self) {
         self.words.truncate(other.words.len());

@@ -10,7 +10,7 @@ use super::document::{Document, Place, tag_text};
 use super::order::NameOrder;
 use super::query::FilterName;
 use super::rank;
-use super::search::Gathered;
+use super::search::Scratch;
 use super::terms::{Posting, Terms};
 use super::text::{Part, lower};
 use super::values::Values;
@@ -46,7 +46,7 @@ pub(crate) struct Index {
     by_id: HashMap<Arc<str>, u32>,
     dead: usize,
     /// Memory of searches that are over, for those that come.
-    pub(super) scratch: Mutex<Vec<Vec<Gathered>>>,
+    pub(super) scratch: Mutex<Vec<Scratch>>,
 }
 
 /// What is known of one document.

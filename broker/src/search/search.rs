@@ -14,6 +14,9 @@ use super::values::{Pattern, Values};
 /// Most values of a facet.
 const MAX_FACET_VALUES: usize = 20;
 
+/// With fewer pages than this, looking up the use of all hits is quicker than choosing.
+const MANY_PAGES: usize = 8;
+
 /// Among more hits, who reads live does not count: to look would take longer than the search.
 const MANY_HITS: usize = 10_000;
 
@@ -62,65 +65,83 @@ pub(super) struct Gathered {
     common: u16,
 }
 
+/// Memory of one search. It is kept for the next ones: memory from the system costs more than most
+/// searches.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// By document; all zero between searches.
+    gathered: Vec<Gathered>,
+    /// Documents that have gathered something.
+    touched: DocSet,
+    /// Those of the word that is being looked at. They are looked at in order, as everything that is
+    /// known of documents lies in memory.
+    with_word: DocSet,
+    /// What they are worth, and the documents that were found.
+    hits: Vec<(f32, u32)>,
+    scores: Vec<f32>,
+}
+
 impl Index {
     /// Answers a query: `most` products after the first `skip`.
     pub(crate) fn search(&self, query: &Query, skip: usize, most: usize, facets: bool) -> Found {
+        let mut scratch = self.scratch.lock().pop().unwrap_or_default();
+        let found = self.search_in(&mut scratch, query, skip, most, facets);
+        self.scratch.lock().push(scratch);
+        found
+    }
+
+    fn search_in(
+        &self,
+        scratch: &mut Scratch,
+        query: &Query,
+        skip: usize,
+        most: usize,
+        facets: bool,
+    ) -> Found {
         let allowed = self.allowed(&query.filters);
         let mut found = Found::default();
-        let mut hits = Vec::new();
         // Words are taken for similar ones if they are not known, and all of them if nothing is
         // found otherwise.
         for forgiving in [false, true] {
             found.readings = query.words.iter().map(|word| self.read(word, forgiving)).collect();
-            hits = match query.words.is_empty() {
-                true => allowed.iter().map(|doc| (1.0, doc)).collect(),
-                false => self.matches(&found.readings, &allowed),
-            };
-            self.keep_phrases(&mut hits, &query.phrases);
-            if !hits.is_empty() || !found.readings.iter().any(|reading| reading.strict) {
+            scratch.hits.clear();
+            match query.words.is_empty() {
+                true => scratch.hits.extend(allowed.iter().map(|doc| (1.0, doc))),
+                false => self.matches(scratch, &found.readings, &allowed),
+            }
+            self.keep_phrases(&mut scratch.hits, &query.phrases);
+            if !scratch.hits.is_empty() || !found.readings.iter().any(|reading| reading.strict) {
                 break;
             }
         }
         found.corrections = self.corrections(&found.readings);
+        let Scratch { hits, scores, .. } = scratch;
         found.total = hits.len();
         if facets {
-            found.facets = self.facets(&hits);
+            found.facets = self.facets(hits);
         }
         let with_readers = hits.len() <= MANY_HITS;
         let end = skip.saturating_add(most).min(hits.len());
-        for (score, doc) in &mut hits {
+        for (score, doc) in hits.iter_mut() {
             *score *= self.ranked[*doc as usize].standing;
         }
-        self.keep_reachable(&mut hits, end);
-        let ranked = hits.iter().map(|(score, doc)| {
-            let worth = rank::use_bonus(&self.ranked[*doc as usize].usage, with_readers);
-            (score * worth, self.labels[*doc as usize], *doc)
-        });
-        let mut hits: Vec<(f32, u64, u32)> = ranked.collect();
-        let best_first =
-            |a: &(f32, u64, u32), b: &(f32, u64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        keep_reachable(hits, end, scores);
+        for (score, doc) in hits.iter_mut() {
+            *score *= rank::use_bonus(&self.ranked[*doc as usize].usage, with_readers);
+        }
+        let label = |doc: u32| self.labels[doc as usize];
+        let best_first = |a: &(f32, u32), b: &(f32, u32)| {
+            b.0.total_cmp(&a.0).then_with(|| label(a.1).cmp(&label(b.1)))
+        };
         if end < hits.len() {
             hits.select_nth_unstable_by(end, best_first);
             hits.truncate(end);
         }
         hits.sort_unstable_by(best_first);
         let page = hits.get(skip.min(end)..).unwrap_or_default();
-        let id = |(_, _, doc): &(f32, u64, u32)| Arc::clone(&self.products[*doc as usize].id);
+        let id = |(_, doc): &(f32, u32)| Arc::clone(&self.products[*doc as usize].id);
         found.ids = page.iter().map(id).collect();
         found
-    }
-
-    /// Drops the hits that no use can lift among the first `end`. Use stands in a place of its own for
-    /// every product; to look it up for all hits of a broad word takes longer than the search.
-    fn keep_reachable(&self, hits: &mut Vec<(f32, u32)>, end: usize) {
-        if hits.len() <= MANY_HITS || end == 0 || end >= hits.len() {
-            return;
-        }
-        let mut scores: Vec<f32> = hits.iter().map(|(score, _)| *score).collect();
-        let (_, last, _) = scores.select_nth_unstable_by(end - 1, |a, b| b.total_cmp(a));
-        // A little less, for what rounding takes.
-        let least = *last / (1.0 + rank::MOST_USE) * 0.999;
-        hits.retain(|(score, _)| *score >= least);
     }
 
     /// Live documents for which all filters hold.
@@ -213,49 +234,43 @@ impl Index {
         terms
     }
 
-    /// Allowed documents that have every word, with what they gathered.
-    fn matches(&self, readings: &[Reading], allowed: &DocSet) -> Vec<(f32, u32)> {
-        let mut gathered = self.scratch.lock().pop().unwrap_or_default();
+    /// Adds the allowed documents that have every word, with what they gathered, to the hits.
+    fn matches(&self, scratch: &mut Scratch, readings: &[Reading], allowed: &DocSet) {
+        let Scratch { gathered, touched, with_word, hits, .. } = scratch;
         gathered.resize(self.products.len(), Gathered::default());
-        let mut touched = Vec::new();
-        let mut hits = Vec::new();
         let words = readings.len() as u8;
         for (reading, before) in readings.iter().zip(0u8..) {
-            let from = touched.len();
             for (term, factor) in self.terms_of(reading) {
                 let factor = factor / Posting::ONE;
                 for posting in self.terms.postings(term) {
                     let one = &mut gathered[posting.doc as usize];
-                    let worth = factor * f32::from(posting.impact);
-                    if one.best == 0.0 {
-                        touched.push(posting.doc);
-                    }
-                    one.best = one.best.max(worth);
+                    one.best = one.best.max(factor * f32::from(posting.impact));
                     one.places |= posting.places;
+                    with_word.insert(posting.doc);
                 }
             }
-            let found = touched[from..].iter().filter(|doc| self.live.contains(**doc)).count();
-            let idf = rank::idf(self.len(), found);
-            for doc in &touched[from..] {
-                let one = &mut gathered[*doc as usize];
+            let idf = rank::idf(self.len(), with_word.count_in(&self.live));
+            for doc in with_word.iter() {
+                let one = &mut gathered[doc as usize];
                 if one.words == before {
                     one.sum += idf * one.best;
                     one.words += 1;
                     one.common = one.places & if before == 0 { u16::MAX } else { one.common };
-                    if one.words == words && allowed.contains(*doc) {
-                        let pieces = self.ranked[*doc as usize].name_pieces;
+                    if one.words == words && allowed.contains(doc) {
+                        let pieces = self.ranked[doc as usize].name_pieces;
                         let bonus = rank::together(readings.len(), one.common, pieces);
-                        hits.push((one.sum * bonus, *doc));
+                        hits.push((one.sum * bonus, doc));
                     }
                 }
                 (one.best, one.places) = (0.0, 0);
             }
+            touched.add_all(with_word);
+            with_word.clear();
         }
-        for doc in touched {
+        for doc in touched.iter() {
             gathered[doc as usize] = Gathered::default();
         }
-        self.scratch.lock().push(gathered);
-        hits
+        touched.clear();
     }
 
     fn keep_phrases(&self, hits: &mut Vec<(f32, u32)>, phrases: &[Vec<String>]) {
@@ -318,6 +333,20 @@ impl Index {
         };
         names.map(facet).filter(|facet| !facet.values.is_empty()).collect()
     }
+}
+
+/// Drops the hits that no use can lift among the first `end`. Use stands in a place of its own for
+/// every product; to look it up for all hits of a broad word takes longer than the search.
+fn keep_reachable(hits: &mut Vec<(f32, u32)>, end: usize, scores: &mut Vec<f32>) {
+    if end == 0 || hits.len() < MANY_PAGES * end {
+        return;
+    }
+    scores.clear();
+    scores.extend(hits.iter().map(|(score, _)| *score));
+    let (_, last, _) = scores.select_nth_unstable_by(end - 1, |a, b| b.total_cmp(a));
+    // A little less, for what rounding takes.
+    let least = *last / (1.0 + rank::MOST_USE) * 0.999;
+    hits.retain(|(score, _)| *score >= least);
 }
 
 fn most_frequent(values: &Values, counts: &[u32]) -> Vec<v1::FacetValue> {

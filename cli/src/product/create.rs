@@ -87,6 +87,7 @@ impl Create {
             _ => None,
         };
         let owner = self.owner.unwrap_or_default();
+        let keeps_what_it_says = self.facts.limits.names_an_age();
         let domain = self.name.split('.').next().unwrap_or_default().to_owned();
         let new_domain = self.new_domain.then(|| Domain {
             name: domain.clone(),
@@ -128,6 +129,13 @@ impl Create {
                 "sandbox filled in what was not given: owner {}, classification {}",
                 view.owner, view.classification
             ));
+            if !keeps_what_it_says && let Some(age) = &view.retention_age {
+                out.note(format_args!(
+                    "records older than {age} are deleted; to keep them: \
+                     `meshlog product update {} --retention-age unlimited`",
+                    view.name
+                ));
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `create.rs`, `update.rs`, `delete.rs` | what an owner says about a product |
 //! | `values.rs` | those sayings as they are written on the command line |
+//! | `limits.rs`, `trim.rs`, `retention.rs` | how long its records stay, and why they are still there |
 //! | `lifecycle.rs` | activate, deprecate, retire |
 //! | `hand_over.rs` | move, transfer, accept, cancel-transfer |
 //! | `succeed.rs` | the breaking successor |
@@ -15,11 +16,14 @@ mod create;
 mod delete;
 mod hand_over;
 mod lifecycle;
+mod limits;
 mod list;
 mod profile;
+mod retention;
 mod sample;
 mod show;
 mod succeed;
+mod trim;
 mod update;
 mod values;
 mod view;
@@ -51,7 +55,8 @@ pub(crate) enum ProductCommand {
   meshlog product create sandbox.notes
   meshlog product create ops.flights --owner flight-operations \\
     --description 'Flights from New York' --classification internal \\
-    --schema flights.json --new-domain --contact ops@nyc.example")]
+    --schema flights.json --new-domain --contact ops@nyc.example
+  meshlog product create sandbox.prices --compact --retention-age unlimited")]
     Create(Box<create::Create>),
     /// List products
     #[command(before_help = "Examples:
@@ -71,7 +76,9 @@ pub(crate) enum ProductCommand {
   meshlog product update ops.flights --tag region=nyc --untag draft \\
     --field-tag tailnum:pii --dry-run
   meshlog product update ops.flights --docs flights.md \\
-    --link 'Runbook=https://wiki.example/flights'")]
+    --link 'Runbook=https://wiki.example/flights'
+  meshlog product update ops.flights --retention-age 30d --retention-bytes 10GiB
+  meshlog product update ops.flights --retention-age unlimited --no-compact")]
     Update(Box<update::Update>),
     /// Begin to keep promises: compatible schemas, notices before it ends
     #[command(before_help = "Example:
@@ -119,6 +126,18 @@ pub(crate) enum ProductCommand {
   meshlog product sample ops.flights --around 2026-11-20T12:00:00Z
   meshlog product sample ops.flights --profile 10000")]
     Sample(sample::Sample),
+    /// Say why the oldest records are still there, when they go, and what holds the bytes of those
+    /// that are gone
+    #[command(before_help = "Examples:
+  meshlog product retention ops.flights
+  meshlog product retention ops.flights -o json")]
+    Retention(retention::Retention),
+    /// Take the oldest records of a product away, for good
+    #[command(before_help = "Examples:
+  meshlog product trim ops.flights --before 2026-11-01
+  meshlog product trim ops.flights --to 5000 --partition 1 --dry-run
+  meshlog product trim ops.flights --to 5000 --partition 1 --yes")]
+    Trim(trim::Trim),
     /// Tell which products there are, then every change of one as it happens
     #[command(before_help = "Examples:
   meshlog product watch
@@ -148,6 +167,8 @@ impl ProductCommand {
             Self::CancelTransfer(args) => args.run(out).await,
             Self::Succeed(args) => args.run(out).await,
             Self::Sample(args) => args.run(out).await,
+            Self::Retention(args) => args.run(out).await,
+            Self::Trim(args) => args.run(out).await,
             Self::Watch(args) => args.run(out).await,
             Self::Delete(args) => args.run(out).await,
         }

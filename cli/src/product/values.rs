@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use meshlog_client::proto;
 
+use super::limits::Limits;
 use crate::{
     completion,
     exit::{Failure, Result},
@@ -139,6 +140,8 @@ pub(crate) struct Facts {
     /// The least that an acknowledgement of an append may mean
     #[arg(long, value_name = "DURABILITY")]
     minimum_durability: Option<Floor>,
+    #[command(flatten)]
+    pub(super) limits: Limits,
 }
 
 impl Facts {
@@ -170,16 +173,15 @@ impl Facts {
             crate::words::add_all(&mut product.inputs, self.inputs);
             given.push("inputs");
         }
-        if self.enforcement.is_some() || self.minimum_durability.is_some() {
-            let settings = product.settings.get_or_insert_default();
-            if let Some(enforcement) = self.enforcement {
-                settings.set_enforcement(enforcement.into());
-            }
-            if let Some(floor) = self.minimum_durability {
-                settings.set_minimum_durability(floor.into());
-            }
-            given.push("settings");
+        if let Some(enforcement) = self.enforcement {
+            product.settings.get_or_insert_default().set_enforcement(enforcement.into());
+            given.push("settings.enforcement");
         }
+        if let Some(floor) = self.minimum_durability {
+            product.settings.get_or_insert_default().set_minimum_durability(floor.into());
+            given.push("settings.minimum_durability");
+        }
+        given.extend(self.limits.put(&mut product.settings));
         Ok(given)
     }
 }

@@ -1,12 +1,14 @@
 //! A product as the program shows it.
 
 use jiff::Timestamp;
+use meshlog_broker::config::ByteSize;
 use meshlog_client::proto::{
     Completeness, EffectiveTag, LiveReader, PartitionOffsets, PendingTransfer, Product, ProductUse,
     Provenance,
 };
 use serde::Serialize;
 
+use super::limits;
 use crate::{output::Row, tag, words};
 
 /// A product as programs get it.
@@ -25,6 +27,10 @@ pub(crate) struct View {
     pub(super) schema_version: u32,
     pub(super) enforcement: String,
     pub(super) minimum_durability: String,
+    pub(super) retention_age: Option<String>,
+    pub(super) retention_bytes: Option<u64>,
+    pub(super) retention_count: Option<u64>,
+    pub(super) compaction: Option<CompactionView>,
     pub(super) key: Option<String>,
     pub(super) partitions: u32,
     pub(super) docs: String,
@@ -67,6 +73,12 @@ impl From<Product> for View {
                 settings.minimum_durability().as_str_name(),
                 "DURABILITY_",
             ),
+            retention_age: settings.retention_age.map(limits::age),
+            retention_bytes: limits::limit(settings.retention_bytes),
+            retention_count: limits::limit(settings.retention_count),
+            compaction: settings.compaction.map(|compaction| CompactionView {
+                tombstone_min_age: limits::age(compaction.tombstone_min_age.unwrap_or_default()),
+            }),
             tags: tags(false),
             field_tags: tags(true),
             links: links
@@ -106,6 +118,30 @@ impl View {
         &self.state
     }
 
+    /// How long its records stay, in words.
+    pub(super) fn retention(&self) -> String {
+        let age = self.retention_age.clone();
+        let bytes = self.retention_bytes.map(|bytes| ByteSize(bytes).to_string());
+        let count = self.retention_count.map(|count| words::counted(count, "offset"));
+        let per_partition = [bytes, count].into_iter().flatten().collect::<Vec<_>>();
+        let per_partition = match per_partition.as_slice() {
+            [] => None,
+            limits => Some(format!("{} per partition", limits.join(", "))),
+        };
+        let limits: Vec<_> = age.into_iter().chain(per_partition).collect();
+        if limits.is_empty() { "unlimited".into() } else { limits.join(", ") }
+    }
+
+    /// Whether only the newest of a key stays, in words.
+    pub(super) fn compaction(&self) -> String {
+        match &self.compaction {
+            Some(compaction) => {
+                format!("newest per key; tombstones stay {}", compaction.tombstone_min_age)
+            }
+            None => String::new(),
+        }
+    }
+
     /// What it holds.
     pub(crate) fn description(&self) -> &str {
         &self.description
@@ -142,6 +178,12 @@ impl Row for View {
             self.updated_by.clone(),
         ]
     }
+}
+
+/// How superseded records go.
+#[derive(Serialize)]
+pub(crate) struct CompactionView {
+    pub(super) tombstone_min_age: String,
 }
 
 /// Where to read more.

@@ -160,9 +160,11 @@ fn the_pages_of_the_guide_can_be_pasted() {
         "publish-a-product",
         "find-a-product",
         "change-a-schema",
+        "keep-and-delete",
         "move-and-end",
         "when-the-disk-is-full",
         "recover",
+        "back-up",
     ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
@@ -198,9 +200,12 @@ fn links_in_the_documents_lead_somewhere() {
         "README.md",
         "docs/concepts.md",
         "docs/guide/README.md",
+        "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",
+        "docs/durability.md",
         "docs/guide/keep-a-position.md",
+        "docs/guide/keep-and-delete.md",
         "docs/guide/move-and-end.md",
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod answers;
+mod backup;
 mod bad_input;
 mod catalogue;
 mod completion;
@@ -18,6 +19,7 @@ mod newcomer;
 mod produce;
 mod quickstart;
 mod recover;
+mod retention;
 mod round_trip;
 mod serve;
 mod settings;

@@ -104,6 +104,7 @@ fn every_noun_in_every_format() {
         &["product", "list", "--domain", "fleet"][..],
         &["product", "show", "fleet.planes"],
         &["product", "show", "fleet.planes", "--provenance"],
+        &["product", "retention", "fleet.planes"],
         &["product", "sample", "fleet.planes", "--max", "2"],
         &["product", "sample", "fleet.planes", "--max", "1", "--profile"],
         &["domain", "list"],
@@ -156,6 +157,9 @@ fn every_change_says_what_it_changes() {
     let mut text = String::new();
     for args in [
         &["product", "update", "fleet.planes", "--description", "Planes", "--untag", "source"][..],
+        &["product", "trim", "fleet.planes", "--to", "1", "--yes"],
+        &["product", "update", "fleet.planes", "--retention-age", "30d", "--compact"],
+        &["product", "retention", "fleet.planes"],
         &["product", "activate", "fleet.planes"],
         &["product", "transfer", "fleet.planes", "night-shift"],
         &["product", "accept", "fleet.planes", "night-shift"],

@@ -222,6 +222,8 @@ macro_rules! unary {
 
 unary! {
     AdminServiceClient.get_server_info(v1::GetServerInfoRequest) -> v1::GetServerInfoResponse;
+    AdminServiceClient.trim_product(v1::TrimProductRequest) -> v1::TrimProductResponse;
+    AdminServiceClient.explain_retention(v1::ExplainRetentionRequest) -> v1::ExplainRetentionResponse;
     CatalogServiceClient.create_domain(v1::CreateDomainRequest) -> v1::CreateDomainResponse;
     CatalogServiceClient.get_domain(v1::GetDomainRequest) -> v1::GetDomainResponse;
     CatalogServiceClient.list_domains(v1::ListDomainsRequest) -> v1::ListDomainsResponse;
@@ -304,6 +306,16 @@ impl Connection {
     ) -> Result<Messages<v1::WatchProductsResponse>> {
         let request = self.stream_request(request);
         let answer = CatalogServiceClient::new(self.channel.clone()).watch_products(request).await;
+        Messages::opened(answer)
+    }
+
+    /// Begins a backup.
+    pub(crate) async fn backup(
+        &self,
+        request: v1::BackupRequest,
+    ) -> Result<Messages<v1::BackupResponse>> {
+        let request = self.stream_request(request);
+        let answer = AdminServiceClient::new(self.channel.clone()).backup(request).await;
         Messages::opened(answer)
     }
 

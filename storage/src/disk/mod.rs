@@ -35,6 +35,15 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// Room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Of everything on it together.
+    pub total: u64,
+    /// That this process can still take.
+    pub free: u64,
+}
+
 /// A flat directory of files.
 ///
 /// Nothing is durable before [`DiskFile::sync`] (bytes) and [`Disk::sync_directory`] (names).
@@ -57,6 +66,12 @@ pub trait Disk: Send + Sync {
 
     /// Makes creations, renames and removals durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Room on the disk that holds the directory; `None`: it does not tell.
+    fn space(&self, directory: &Path) -> io::Result<Option<Space>> {
+        let _ = directory;
+        Ok(None)
+    }
 
     /// True if nothing survives the process.
     fn is_memory(&self) -> bool {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::whole::{read_whole, write_whole};
-use super::{BLOCK, Disk, DiskFile, OpenMode};
+use super::{BLOCK, Disk, DiskFile, OpenMode, Space};
 
 /// Whether aligned writes go past the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +74,12 @@ impl Disk for OsDisk {
         }
         let path = path.to_owned();
         Ok(Arc::new(OsFile { buffered, path, direct, refused_direct: AtomicBool::new(false) }))
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Option<Space>> {
+        let stat = rustix::fs::statvfs(directory)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Some(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

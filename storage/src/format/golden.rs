@@ -350,11 +350,24 @@ fn a_checkpoint() {
             end: Offset(2),
         }],
         damage: vec!["d".into()],
+        forgotten: Vec::new(),
     };
     let bytes = checkpoint.encode();
     assert_eq!(bytes.len(), 343 + 8 + 16 + 45 + 8 + 80);
     assert_eq!(hex(&bytes[..16]), "4d4553484c4f47430200000000000000");
     assert_eq!(hex(&bytes[bytes.len() - 4..]), "375569c6");
+    assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
+    for cut in 0..bytes.len() {
+        assert!(Checkpoint::decode(&bytes[..cut]).is_err());
+    }
+}
+
+#[test]
+fn a_checkpoint_with_a_forgotten_producer() {
+    let checkpoint = Checkpoint { forgotten: vec![(65_537, 2)], ..Checkpoint::default() };
+    let bytes = checkpoint.encode();
+    let body = &bytes[..bytes.len() - 4];
+    assert_eq!(hex(&body[body.len() - 12..]), "010000000100010002000000");
     assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
     for cut in 0..bytes.len() {
         assert!(Checkpoint::decode(&bytes[..cut]).is_err());

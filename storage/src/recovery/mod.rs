@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::backup::UNFINISHED_RESTORE;
 use crate::checkpoint::{self, Checkpoints, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{Disk, OpenMode, read_all};
 use crate::engine::Recovered;
@@ -285,6 +286,13 @@ pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
         .find(|name| !name.ends_with(".unfinished") && *name != RESERVE && *name != MERGE_RESERVE);
     match foreign {
         None => Ok(()),
+        Some(_) if names.iter().any(|name| name == UNFINISHED_RESTORE) => Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "a restore into {} was interrupted: run it again, or empty the directory",
+                directory.display()
+            ),
+        )),
         Some(name) => Err(Error::new(
             ErrorKind::Format,
             format!(

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::clock::add;
-use super::first_kept::{Cut, age_cut, bytes_cut, count_cut, first_kept, oldest};
+use super::first_kept::{Cut, age_cut, batch_at, bytes_cut, count_cut, first_kept, oldest};
 use super::policy::Policy;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -26,6 +26,8 @@ pub struct Explanation {
     pub clock: Option<String>,
     /// Files that hold bytes of records before `start`.
     pub holders: Vec<Holder>,
+    /// Before this offset no record is left that a newer one before it supersedes.
+    pub compacted_to: Offset,
 }
 
 /// One kind of limit.
@@ -55,7 +57,7 @@ pub struct LimitState {
 pub struct Holder {
     /// Its name in the data directory.
     pub file: String,
-    /// Payload bytes of the stream in it, at most, that are gone.
+    /// Payload bytes of the stream in it that are gone.
     pub bytes: u64,
     /// Other streams with readable records in it.
     pub other_streams: usize,
@@ -78,9 +80,9 @@ pub enum Waiting {
 
 pub(crate) fn explain(engine: &Engine, id: StreamId) -> Result<Explanation> {
     let stream = engine.state.stream(id)?;
-    let (start, policy) = {
+    let (start, policy, compacted_to) = {
         let view = stream.view();
-        (view.start, view.policy)
+        (view.start, view.policy, view.compacted_to)
     };
     let oldest = oldest(engine, id)?.map(|batch| batch.append_time);
     Ok(Explanation {
@@ -90,6 +92,7 @@ pub(crate) fn explain(engine: &Engine, id: StreamId) -> Result<Explanation> {
         limits: limits(engine, &stream, &policy, start, oldest)?,
         clock: policy.max_age.and_then(|_| engine.retention.note()),
         holders: holders(engine, &stream, start)?,
+        compacted_to,
     })
 }
 
@@ -121,6 +124,8 @@ fn limits(
 
 fn holders(engine: &Engine, stream: &Stream, start: Offset) -> Result<Vec<Holder>> {
     let mut holders = Vec::new();
+    // Everything before this position in the stream's bytes is gone.
+    let kept_from = batch_at(engine, stream, start)?.map_or(u64::MAX, |batch| batch.bytes.0);
     let name = |file: &crate::files::ReadableFile| {
         let path = file.place.path(&engine.options.directory);
         path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -134,8 +139,7 @@ fn holders(engine: &Engine, stream: &Stream, start: Offset) -> Result<Vec<Holder
         let gone_to = if entry.end <= start {
             entry.bytes
         } else {
-            crate::stream::last_run(&entry.runs, |run| run.base_offset <= start)
-                .map_or(entry.runs[0].bytes, |run| run.bytes)
+            kept_from.clamp(entry.runs[0].bytes, entry.bytes)
         };
         let is_live = |other: &&crate::format::FooterStream| {
             other.stream != stream.id
@@ -154,10 +158,7 @@ fn holders(engine: &Engine, stream: &Stream, start: Offset) -> Result<Vec<Holder
     let active = {
         let view = stream.view();
         view.active.first().filter(|run| run.base_offset < start).zip(view.active_file).map(
-            |(first, sequence)| {
-                let gone = crate::stream::last_run(&view.active, |run| run.base_offset <= start);
-                (gone.map_or(first.bytes, |run| run.bytes) - first.bytes, sequence)
-            },
+            |(first, sequence)| (kept_from.clamp(first.bytes, view.bytes) - first.bytes, sequence),
         )
     };
     if let Some((bytes, sequence)) = active

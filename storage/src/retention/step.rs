@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::clock::{ClockGuard, add};
 use super::first_kept::{Cut, age_cut, batch_at, bytes_cut, count_cut, first_kept};
 use super::policy::Policy;
+use crate::disk::Clock;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::ControlRecord;
@@ -24,6 +25,8 @@ const SPACING: Duration = Duration::from_secs(10);
 const LOOKUPS: usize = 1000;
 /// Streams in one entry.
 const PER_ENTRY: usize = 512;
+/// Two looks that are as near as this are one.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long what is deleted waits in the file being written before that is finished early.
 pub(crate) const ROLL_AFTER: Duration = Duration::from_secs(3600);
 
@@ -114,7 +117,7 @@ impl Retention {
             return roll;
         }
         inner.next = Some(now + SPACING);
-        inner.observe(engine, now, &limited);
+        inner.observe(engine, &limited);
         *self.clock.lock() =
             ClockState { trusted: inner.guard.trusted(), note: inner.guard.note() };
         if !inner.under_way.load(Ordering::Acquire) {
@@ -146,9 +149,9 @@ impl Retention {
 }
 
 impl Inner {
-    fn observe(&mut self, engine: &Engine, now: Duration, limited: &[(Arc<Stream>, Policy)]) {
+    fn observe(&mut self, engine: &Engine, limited: &[(Arc<Stream>, Policy)]) {
         let ages = limited.iter().flat_map(|(_, policy)| policy.ages());
-        let wall = engine.parts.clock.now();
+        let (wall, now) = at_once(engine.parts.clock.as_ref());
         self.guard.observe(wall, now, ages.min().unwrap_or(Duration::MAX));
     }
 
@@ -238,6 +241,54 @@ impl Inner {
     }
 }
 
+/// Both clocks at one moment. A thread that stands still between two looks would see a jump.
+fn at_once(clock: &dyn Clock) -> (Timestamp, Duration) {
+    loop {
+        let before = clock.monotonic();
+        let wall = clock.now();
+        if clock.monotonic() - before < MOMENT {
+            return (wall, before);
+        }
+    }
+}
+
 fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     a.into_iter().chain(b).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Leaps by a day between its first look and its second.
+    #[derive(Default)]
+    struct Leaping(AtomicU64);
+
+    const DAY: u64 = 86_400;
+
+    impl Leaping {
+        fn seconds(&self) -> u64 {
+            if self.0.fetch_add(1, Ordering::Relaxed) == 0 { 0 } else { DAY }
+        }
+    }
+
+    impl Clock for Leaping {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.seconds() * 1_000_000_000)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.seconds())
+        }
+    }
+
+    /// A test's clock went on between the look at one clock and at the other, and for an hour
+    /// nothing went by age.
+    #[test]
+    fn both_clocks_are_looked_at_in_one_moment() {
+        let (wall, elapsed) = at_once(&Leaping::default());
+        assert_eq!((wall.0 / 1_000_000_000, elapsed.as_secs()), (DAY, DAY));
+    }
 }

@@ -82,7 +82,17 @@ pub fn verify(
     let mut report = VerifyReport::of(directory.to_owned());
     report.format_version = recovery::read_format(disk, directory)?.version;
     report.files.push(size_of(disk, directory, FORMAT_FILE, FileKind::Format)?);
+    verify_files(directory, disk, report, progress)
+}
 
+/// As [`verify`], of a directory that the caller has locked and whose format it knows.
+pub(crate) fn verify_files(
+    directory: &Path,
+    disk: &dyn Disk,
+    mut report: VerifyReport,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
     check_checkpoints(disk, directory, &names, &mut report)?;
     let found = Contents {
         slots: recovery::find_slots(disk, directory, &names)?,

@@ -139,7 +139,7 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    pub(super) fn of(directory: PathBuf) -> Self {
+    pub(crate) fn of(directory: PathBuf) -> Self {
         Self {
             directory,
             format_version: FORMAT_VERSION,

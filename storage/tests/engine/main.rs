@@ -5,6 +5,7 @@
 
 mod answering;
 mod appending;
+mod backing_up;
 mod bounds;
 mod compacting;
 mod erasing;

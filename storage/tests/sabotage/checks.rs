@@ -10,10 +10,11 @@ use meshlog_storage::{
 };
 
 use crate::support::{Machine, append, create, entry, lines, lines_of, read_compacted};
+use crate::{backing_up, erasing};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 11] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -23,6 +24,8 @@ pub(crate) const NAMES: [&str; 9] = [
     "two processes",
     "a full disk",
     "an erasure",
+    "a backup",
+    "a restore",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -35,7 +38,14 @@ pub(crate) fn run(name: &str) {
         "another version" => another_version_is_refused(),
         "two processes" => one_process_opens_a_directory(),
         "a full disk" => control_work_goes_on_when_the_disk_is_full(),
-        "an erasure" => what_is_erased_does_not_come_back_with_a_crash(),
+        "an erasure" => {
+            erasing::nothing_of_what_is_gone_is_in_any_file_and_everything_else_is();
+            erasing::remains_of_earlier_lives_go_with_the_rest();
+        }
+        "a backup" => {
+            backing_up::a_crash_while_a_folder_gets_a_newer_backup_leaves_the_old_one_or_the_new_one();
+        }
+        "a restore" => backing_up::a_crash_while_restoring_leaves_everything_or_no_data_directory(),
         other => panic!("there is no check {other}"),
     }
 }
@@ -285,49 +295,5 @@ fn control_work_goes_on_when_the_disk_is_full() {
         let controls = vec![Control::SetState { key: Bytes::from(vec![key]), value }];
         append(&storage, Entry { controls, ..Entry::default() })
             .unwrap_or_else(|error| panic!("control work is refused: {error}"));
-    }
-}
-
-fn what_is_erased_does_not_come_back_with_a_crash() {
-    let machine = Machine::new(2);
-    let storage = machine.open().unwrap();
-    let (kept, deleted) = (create(&storage), create(&storage));
-    for tag in 0..120 {
-        let batches = vec![lines(deleted, tag, 1, 4000), lines(kept, tag, 1, 60)];
-        append(&storage, entry(batches)).unwrap();
-    }
-    let controls = vec![Control::DeleteStream(deleted)];
-    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
-    let pass = |seconds: u64| {
-        for _ in 0..seconds {
-            machine.clock.advance(Duration::from_secs(1));
-            storage.drive();
-        }
-    };
-    pass(100);
-    // Slots are used again, each for a little.
-    for tag in 0..30 {
-        append(&storage, entry(vec![lines(kept, tag, 1, 2000)])).unwrap();
-    }
-    pass(60);
-    let told = std::sync::Arc::new(parking_lot::Mutex::new(None));
-    let slot = std::sync::Arc::clone(&told);
-    storage.erase(vec![deleted], move |outcome| *slot.lock() = Some(outcome));
-    for _ in 0..2000 {
-        pass(1);
-        if told.lock().is_some() {
-            break;
-        }
-    }
-    told.lock().take().expect("erasing comes to an end").unwrap();
-    let machine = after(&machine, CrashPlan::KeepNothing);
-    let text = format!("{deleted} ");
-    for name in machine.disk.list(Path::new("data")).unwrap() {
-        let bytes = content(&machine, &Path::new("data").join(&name));
-        for tag in 0..120 {
-            let text = format!("{text}{tag} 0 xxxx");
-            let is_there = bytes.windows(text.len()).any(|part| part == text.as_bytes());
-            assert!(!is_there, "{name} holds {text} again");
-        }
     }
 }

@@ -44,6 +44,10 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the sync of zeros", "erasing", &[Check("an erasure")]),
     m("the sync of an erased end", "erasing", &[Check("an erasure")]),
     m("the sync of erased names", "erasing", &[Check("an erasure")]),
+    m("the sync of a backup's file", "backup", &[Check("a backup")]),
+    m("the sync of a backup's names", "backup", &[Check("a backup")]),
+    m("the sync of a restored file", "backup", &[Check("a restore")]),
+    m("the sync of restored names", "backup", &[Check("a restore")]),
     m("the sync of a merge's output", "merge", &[Crashes]),
     m("the sync of a merge's names", "merge", &[Crashes]),
     m("the sync of a carried group", "recovery", &[Crashes]),
@@ -95,7 +99,8 @@ pub(crate) fn is_complete() {
                 switched.insert(rest.split('"').next().unwrap_or_default().to_owned());
             }
         }
-        for call in [".sync()", ".sync_directory("] {
+        // With an argument: without one it is a method of ours around the call.
+        for call in [".sync()", ".sync_directory(&", ".sync_directory(d"] {
             let pieces: Vec<_> = joined.split(call).collect();
             for before in &pieces[..pieces.len() - 1] {
                 let tail: String = before.chars().rev().take(90).collect();

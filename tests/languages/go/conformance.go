@@ -85,6 +85,53 @@ func decode(given scenario) {
 	same("positions", hex.EncodeToString(encoded), expect.Positions)
 }
 
+func compact(given scenario) {
+	expect := given.Expect
+	createProductWith(given, &meshlog.ProductSettings{Compaction: &meshlog.Compaction{}})
+	values := numbered(given.Records, given.ValueBytes)
+	all := numberedPairs(values)
+	step := given.RecordsPerBatch
+	for first := 0; first < len(values); first += step {
+		batch := batchOf(values[first : first+step])
+		for index, record := range batch.Records {
+			record.Key = fmt.Appendf(nil, "key %d", index)
+			if (first+index)%given.OwnKeyEvery == 0 { // comes once, so of each batch something is left
+				record.Key = fmt.Appendf(nil, "own %d", first+index)
+			}
+		}
+		must(records.Append(ctx, &meshlog.AppendRequest{Product: given.Product, Batch: batch}))
+	}
+	check := func(found []pair) {
+		var expected []pair
+		for _, record := range found {
+			expected = append(expected, all[number(*record[0])])
+		}
+		same("records", found, expected)
+		same("the newest of each key", found[len(found)-step:], all[len(all)-step:])
+	}
+	begun := time.Now()
+	found := readAll(given.Product, 0)
+	for ; len(found) > expect.MostRecords; found = readAll(given.Product, 0) {
+		same("compacted in time", time.Since(begun) < time.Duration(expect.WithinSeconds)*time.Second, true)
+		time.Sleep(200 * time.Millisecond)
+	}
+	check(found)
+	begin := number(given.TrimBefore)
+	positions := &meshlog.Positions{Positions: []*meshlog.Position{{Offset: begin}}}
+	trimmed := must(admin.TrimProduct(ctx, &meshlog.TrimProductRequest{
+		Product: given.Product, Which: &meshlog.TrimProductRequest_BeforeOffsets{BeforeOffsets: positions},
+	}))
+	same("start offset", trimmed.Partitions[0].StartOffset, begin)
+	checkFailure(expect.Late, func(option grpc.CallOption) error {
+		start := startAt([]*meshlog.Position{{}})
+		_, err := records.Read(ctx, &meshlog.ReadRequest{Product: given.Product, Start: start}, option)
+		return err
+	})
+	left := readAll(given.Product, begin)
+	check(left)
+	same("nothing before the trim", number(*left[0][0]) >= begin, true)
+}
+
 func follow(given scenario) {
 	expect := given.Expect
 	createProduct(given)
@@ -226,8 +273,8 @@ func large(given scenario) {
 }
 
 var actions = map[string]func(scenario){
-	"create": create, "split": split, "read_from": readFrom, "decode": decode, "follow": follow, "resume": resume,
-	"idle": idle, "fail": fail, "retry": retry, "retry_by_config": retryByConfig, "large": large,
+	"create": create, "split": split, "read_from": readFrom, "decode": decode, "compact": compact, "follow": follow,
+	"resume": resume, "idle": idle, "fail": fail, "retry": retry, "retry_by_config": retryByConfig, "large": large,
 }
 
 func run(given scenario) (err error) {

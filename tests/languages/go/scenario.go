@@ -11,8 +11,10 @@ type scenario struct {
 	Appends, Records              int
 	ReadResponse                  string          `json:"read_response"`
 	RecordsPerBatch               int             `json:"records_per_batch"`
+	OwnKeyEvery                   int             `json:"own_key_every"`
 	ValueBytes                    int             `json:"value_bytes"`
 	MaxBytes                      uint32          `json:"max_bytes"`
+	TrimBefore                    string          `json:"trim_before"`
 	IntervalSeconds               int64           `json:"interval_seconds"`
 	ServiceConfig                 json.RawMessage `json:"service_config"`
 	Request                       struct {
@@ -33,7 +35,7 @@ type expectation struct {
 	Counts                  []uint32
 	Records                 []pair
 	Heartbeats              int
-	Again                   outcome
+	Again, Late             outcome
 	Answers                 []outcome
 	SchemaVersion           uint32   `json:"schema_version"`
 	RecordPartitions        []uint32 `json:"record_partitions"`
@@ -42,6 +44,7 @@ type expectation struct {
 	NextOffset              string   `json:"next_offset"`
 	NextOffsets             []string `json:"next_offsets"`
 	LeastCuts               int      `json:"least_cuts"`
+	MostRecords             int      `json:"most_records"`
 	WithinSeconds           int64    `json:"within_seconds"`
 	LeastRequestBytes       int      `json:"least_request_bytes"`
 	ResponseBytesBelow      int      `json:"response_bytes_below"`

@@ -24,6 +24,7 @@ var (
 	ctx           = context.Background()
 	broker, proxy = os.Args[2], os.Args[3]
 	channel       = connect(broker)
+	admin         = meshlog.NewAdminServiceClient(channel)
 	catalog       = meshlog.NewCatalogServiceClient(channel)
 	records       = meshlog.NewRecordServiceClient(channel)
 	// A subscription has a connection of its own.
@@ -64,8 +65,12 @@ func productRequest(name string, partitions uint32, description, team, contact s
 	}
 }
 
-func createProduct(given scenario) {
-	must(catalog.CreateProduct(ctx, productRequest(given.Product, given.Partitions, "Made by a scenario", "shop-team", "shop@example.org")))
+func createProduct(given scenario) { createProductWith(given, nil) }
+
+func createProductWith(given scenario, settings *meshlog.ProductSettings) {
+	request := productRequest(given.Product, given.Partitions, "Made by a scenario", "shop-team", "shop@example.org")
+	request.Product.Settings = settings
+	must(catalog.CreateProduct(ctx, request))
 }
 
 func batchOf(values []string) *meshlog.RecordBatch {
@@ -117,6 +122,18 @@ func pairs(batches []*meshlog.StoredBatch) (found []pair) {
 		}
 	}
 	return found
+}
+
+// readAll reads from an offset to the durable end.
+func readAll(product string, offset uint64) (found []pair) {
+	for {
+		start := startAt([]*meshlog.Position{{Offset: offset}})
+		answer := must(records.Read(ctx, &meshlog.ReadRequest{Product: product, Start: start}))
+		found = append(found, pairs(answer.Batches)...)
+		if offset = answer.Partitions[0].NextOffset; offset >= answer.Partitions[0].DurableEnd {
+			return found
+		}
+	}
 }
 
 func numbered(count, size int) (values []string) {

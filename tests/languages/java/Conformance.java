@@ -23,7 +23,8 @@ public final class Conformance extends Support {
 
   private final Map<String, Action> actions = Map.ofEntries(
       Map.entry("create", this::create), Map.entry("split", this::split), Map.entry("read_from", this::readFrom),
-      Map.entry("decode", this::decode), Map.entry("follow", this::follow), Map.entry("resume", this::resume),
+      Map.entry("decode", this::decode), Map.entry("compact", this::compact),
+      Map.entry("follow", this::follow), Map.entry("resume", this::resume),
       Map.entry("idle", this::idle), Map.entry("fail", this::fail), Map.entry("retry", this::retry),
       Map.entry("retry_by_config", this::retryByConfig), Map.entry("large", this::large));
 
@@ -87,6 +88,46 @@ public final class Conformance extends Support {
     same("next offsets", nextOffsets(message.getPartitionsList()), strings(expect.get("next_offsets")));
     var positions = startAt(message.getPartitionsList()).getPositions();
     same("positions", hex.formatHex(positions.toByteArray()), expect.get("positions").getAsString());
+  }
+
+  private void compact(JsonObject given, JsonObject expect) throws Exception {
+    var product = product(given, ProductSettings.newBuilder().setCompaction(Compaction.getDefaultInstance()).build());
+    var values = numbered(given.get("records").getAsInt(), given.get("value_bytes").getAsInt());
+    var all = numberedPairs(values);
+    int step = given.get("records_per_batch").getAsInt();
+    for (int first = 0; first < values.size(); first += step) {
+      var request = append(product, values.subList(first, first + step));
+      for (int index = 0; index < step; index++) {
+        // Some keys come once, so of each batch something is left.
+        boolean isOwn = (first + index) % given.get("own_key_every").getAsInt() == 0;
+        var key = isOwn ? "own " + (first + index) : "key " + index;
+        request.getBatchBuilder().getRecordsBuilder(index).setKey(ByteString.copyFromUtf8(key));
+      }
+      records.append(request.build());
+    }
+    long begun = System.nanoTime();
+    var found = readAll(product, 0);
+    for (; found.size() > expect.get("most_records").getAsInt(); found = readAll(product, 0)) {
+      same("compacted in time",
+          System.nanoTime() - begun < expect.get("within_seconds").getAsLong() * 1_000_000_000, true);
+      Thread.sleep(200);
+    }
+    checkLeft(found, all, step);
+    long begin = given.get("trim_before").getAsLong();
+    var trimmed = admin.trimProduct(TrimProductRequest.newBuilder()
+        .setProduct(product).setBeforeOffsets(startAt(begin).getPositions()).build());
+    same("start offset", trimmed.getPartitions(0).getStartOffset(), begin);
+    checkFailure(expect.getAsJsonObject("late"), () -> readAll(product, 0));
+    var left = readAll(product, begin);
+    checkLeft(left, all, step);
+    same("nothing before the trim", Long.parseLong(left.get(0).offset()) >= begin, true);
+  }
+
+  /** Each record is the one that always had its offset, and the newest of each key are there. */
+  private static void checkLeft(List<Pair> found, List<Pair> all, int keys) {
+    same("records", found, found.stream().map(one -> all.get(Integer.parseInt(one.offset()))).toList());
+    same("the newest of each key", found.subList(found.size() - keys, found.size()),
+        all.subList(all.size() - keys, all.size()));
   }
 
   private void follow(JsonObject given, JsonObject expect) {

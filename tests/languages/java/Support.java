@@ -19,6 +19,7 @@ class Support {
   final ManagedChannel channel;
   // A subscription has a connection of its own: in Java every channel does.
   final ManagedChannel subscriptions;
+  final AdminServiceGrpc.AdminServiceBlockingStub admin;
   final CatalogServiceGrpc.CatalogServiceBlockingStub catalog;
   final RecordServiceGrpc.RecordServiceBlockingStub records;
 
@@ -26,6 +27,7 @@ class Support {
     this.proxy = proxy;
     channel = connect(broker).build();
     subscriptions = connect(broker).build();
+    admin = AdminServiceGrpc.newBlockingStub(channel);
     catalog = CatalogServiceGrpc.newBlockingStub(channel);
     records = RecordServiceGrpc.newBlockingStub(channel);
   }
@@ -72,9 +74,15 @@ class Support {
 
   /** Creates the product of a scenario and answers its name. */
   String product(JsonObject given) {
+    return product(given, ProductSettings.getDefaultInstance());
+  }
+
+  String product(JsonObject given, ProductSettings settings) {
     var name = given.get("product").getAsString();
     var partitions = given.has("partitions") ? given.get("partitions").getAsInt() : 1;
-    catalog.createProduct(request(name, partitions, "Made by a scenario", "shop-team", "shop@example.org"));
+    var request = request(name, partitions, "Made by a scenario", "shop-team", "shop@example.org").toBuilder();
+    request.getProductBuilder().setSettings(settings);
+    catalog.createProduct(request.build());
     return name;
   }
 
@@ -109,6 +117,17 @@ class Support {
       }
     }
     return found;
+  }
+
+  /** Everything from an offset to the durable end. */
+  List<Pair> readAll(String product, long offset) {
+    var found = new ArrayList<Pair>();
+    while (true) {
+      var answer = records.read(ReadRequest.newBuilder().setProduct(product).setStart(startAt(offset)).build());
+      found.addAll(recordsOf(answer.getBatchesList()));
+      offset = answer.getPartitions(0).getNextOffset();
+      if (Long.compareUnsigned(offset, answer.getPartitions(0).getDurableEnd()) >= 0) return found;
+    }
   }
 
   static List<String> nextOffsets(List<PartitionState> states) {

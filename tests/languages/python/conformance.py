@@ -10,9 +10,10 @@ import uuid
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from meshlog.v1 import catalog_pb2, record_pb2, record_pb2_grpc
+from meshlog.v1 import admin_pb2, catalog_pb2, record_pb2, record_pb2_grpc
 from support import (
-    append, catalog, check_end, check_failure, create_product, pairs, product_request, records, same, start, subscriptions
+    admin, append, catalog, check_end, check_failure, create_product, pairs, product_request, read_all, records, same, start,
+    subscriptions,
 )
 
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -65,6 +66,35 @@ def decode(given, expect):
     same("next offsets", [str(state.next_offset) for state in message.partitions], expect["next_offsets"])
     resume = start({state.partition: state.next_offset for state in message.partitions})
     same("positions", resume.positions.SerializeToString().hex(), expect["positions"])
+
+
+def compact(given, expect):
+    create_product(given, catalog_pb2.ProductSettings(compaction=catalog_pb2.Compaction()))
+    product, step = given["product"], given["records_per_batch"]
+    values = [f"{number:05}".ljust(given["value_bytes"], ".") for number in range(given["records"])]
+    for first in range(0, len(values), step):
+        numbers = range(first, first + step)
+        # Some keys come once, so of each batch something is left.
+        keys = [f"own {n}" if n % given["own_key_every"] == 0 else f"key {n % step}" for n in numbers]
+        append(product, *values[first : first + step], keys=[key.encode() for key in keys])
+
+    def check(found):
+        same("records", found, [[offset, values[int(offset)]] for offset, _ in found])
+        newest = range(len(values) - step, len(values))
+        same("the newest of each key", found[-step:], [[str(offset), values[offset]] for offset in newest])
+
+    begun = time.monotonic()
+    while len(found := read_all(product)) > expect["most_records"]:
+        same("compacted in time", time.monotonic() - begun < expect["within_seconds"], True)
+        time.sleep(0.2)
+    check(found)
+    begin = int(given["trim_before"])
+    request = admin_pb2.TrimProductRequest(product=product, before_offsets=start({0: begin}).positions)
+    same("start offset", admin.TrimProduct(request).partitions[0].start_offset, begin)
+    check_failure(expect["late"], lambda: read_all(product))
+    left = read_all(product, begin)
+    check(left)
+    same("nothing before the trim", int(left[0][0]) >= begin, True)
 
 
 def follow(given, expect):
@@ -185,7 +215,7 @@ def large(given, expect):
     same("responses", responses >= expect["least_responses"], True)
 
 
-ACTIONS = [create, split, read_from, decode, follow, resume, idle, fail, retry, retry_by_config, large]
+ACTIONS = [create, split, read_from, decode, compact, follow, resume, idle, fail, retry, retry_by_config, large]
 
 
 def main():

@@ -5,11 +5,12 @@ import sys
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from meshlog.v1 import catalog_pb2, catalog_pb2_grpc, record_pb2, record_pb2_grpc, schema_pb2
+from meshlog.v1 import admin_pb2_grpc, catalog_pb2, catalog_pb2_grpc, record_pb2, record_pb2_grpc, schema_pb2
 
 BROKER = sys.argv[2]
 
 channel = grpc.insecure_channel(BROKER)
+admin = admin_pb2_grpc.AdminServiceStub(channel)
 catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
 records = record_pb2_grpc.RecordServiceStub(channel)
 # A subscription has a connection of its own; without the option, equal channels would share one.
@@ -38,8 +39,11 @@ def product_request(name, partitions=1, description="Made by a scenario", team="
     )
 
 
-def create_product(given):
-    catalog.CreateProduct(product_request(given["product"], given.get("partitions", 1)))
+def create_product(given, settings=None):
+    request = product_request(given["product"], given.get("partitions", 1))
+    if settings:
+        request.product.settings.CopyFrom(settings)
+    catalog.CreateProduct(request)
 
 
 def append(product, *values, keys=None, **more):
@@ -63,6 +67,16 @@ def pairs(message):
             if index >= batch.skip:
                 delta = batch.offset_deltas[index] if batch.offset_deltas else index
                 yield [str(batch.base_offset + delta), record.value.decode() if record.HasField("value") else None]
+
+
+def read_all(product, offset=0):
+    found = []
+    while True:
+        answer = records.Read(record_pb2.ReadRequest(product=product, start=start({0: offset})))
+        found += pairs(answer)
+        offset = answer.partitions[0].next_offset
+        if offset >= answer.partitions[0].durable_end:
+            return found
 
 
 def failure(call):

@@ -9,8 +9,8 @@ import { type ServiceError, status } from "@grpc/grpc-js";
 import { type GetProductResponse, productStateToJSON } from "./gen/meshlog/v1/catalog.js";
 import { AppendRequest, Positions, ReadRequest, ReadResponse, StartEdge } from "./gen/meshlog/v1/record.js";
 import {
-  append, batchOf, catalog, checkEnd, checkFailure, connect, createProduct, type Json, nextOffsets, numbered, numberedPairs,
-  pairs, productRequest, read, records, startAt, subscribe, subscriptions, unary,
+  admin, append, batchOf, catalog, checkEnd, checkFailure, connect, createProduct, type Json, nextOffsets, numbered,
+  numberedPairs, pairs, productRequest, read, readAll, records, startAt, subscribe, subscriptions, trim, unary,
 } from "./support.js";
 
 const [file, , proxy] = process.argv.slice(2) as [string, string, string];
@@ -58,6 +58,37 @@ const actions: { [action: string]: (given: Json, expect: Json) => Promise<void> 
     equal(nextOffsets(message.partitions), expect.next_offsets);
     const positions = message.partitions.map(({ partition, nextOffset }) => ({ partition, offset: nextOffset }));
     equal(Buffer.from(Positions.encode({ positions }).finish()).toString("hex"), expect.positions);
+  },
+
+  async compact(given, expect) {
+    const { product, records_per_batch: step } = given;
+    await createProduct(productRequest({ ...given, settings: { compaction: {} } }));
+    const values = numbered(given.records, given.value_bytes);
+    const all = numberedPairs(values);
+    for (let first = 0; first < values.length; first += step) {
+      // Some keys come once, so of each batch something is left.
+      const key = (n: number) => (n % given.own_key_every === 0 ? `own ${n}` : `key ${n % step}`);
+      const keys = Array.from({ length: step }, (_, index) => key(first + index));
+      await append({ product, batch: batchOf(values.slice(first, first + step), keys) });
+    }
+    const check = (found: [string, string | null][]) => {
+      equal(found, found.map(([offset]) => all[Number(offset)]));
+      equal(found.slice(-step), all.slice(-step));
+    };
+    const begun = Date.now();
+    let found = await readAll(product);
+    for (; found.length > expect.most_records; found = await readAll(product)) {
+      equal(Date.now() - begun < expect.within_seconds * 1000, true, "not compacted in time");
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    check(found);
+    const begin = BigInt(given.trim_before);
+    const trimmed = await trim({ product, beforeOffsets: startAt(begin).positions });
+    equal(trimmed.partitions[0]!.startOffset, begin);
+    await checkFailure(expect.late, readAll(product));
+    const left = await readAll(product, begin);
+    check(left);
+    equal(BigInt(left[0]![0]) >= begin, true, "something before the trim");
   },
 
   async follow(given, expect) {
@@ -189,4 +220,4 @@ for (const scenario of JSON.parse(readFileSync(file, "utf8")).scenarios) {
     console.log(`FAILED ${scenario.name}: ${String(error).replaceAll(/\s+/g, " ").slice(0, 500)}`);
   }
 }
-for (const client of [catalog, records, subscriptions]) client.close();
+for (const client of [admin, catalog, records, subscriptions]) client.close();

@@ -4,12 +4,13 @@ import { deepStrictEqual as equal } from "node:assert";
 import { type ChannelOptions, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { ErrorInfo } from "./gen/google/rpc/error_details.js";
 import { Status } from "./gen/google/rpc/status.js";
+import { AdminServiceClient, TrimProductRequest, type TrimProductResponse } from "./gen/meshlog/v1/admin.js";
 import {
   CatalogServiceClient, Classification, CreateProductRequest, type CreateProductResponse,
 } from "./gen/meshlog/v1/catalog.js";
 import {
   AppendRequest, type AppendResponse, type DeepPartial, type ListOffsetsResponse, ListOffsetsRequest, type PartitionState,
-  type ReadRequest, type ReadResponse, RecordBatch, RecordServiceClient, type Start, type StoredBatch, SubscribeRequest,
+  ReadRequest, type ReadResponse, RecordBatch, RecordServiceClient, type Start, type StoredBatch, SubscribeRequest,
   type SubscribeResponse,
 } from "./gen/meshlog/v1/record.js";
 import { SchemaFormat } from "./gen/meshlog/v1/schema.js";
@@ -20,6 +21,7 @@ export type Json = any;
 const broker = process.argv[3]!;
 export const connect = (address: string, options: ChannelOptions = {}) =>
   new RecordServiceClient(address, credentials.createInsecure(), options);
+export const admin = new AdminServiceClient(broker, credentials.createInsecure());
 export const catalog = new CatalogServiceClient(broker, credentials.createInsecure());
 export const records = connect(broker);
 // A subscription has a connection of its own; without the option, equal channels would share one.
@@ -32,14 +34,16 @@ export function unary<T>(call: (done: (error: ServiceError | null, answer: T) =>
 
 export const list = (request: ListOffsetsRequest) => unary<ListOffsetsResponse>((done) => records.listOffsets(request, done));
 export const read = (request: ReadRequest) => unary<ReadResponse>((done) => records.read(request, done));
+export const trim = (request: DeepPartial<TrimProductRequest>) =>
+  unary<TrimProductResponse>((done) => admin.trimProduct(TrimProductRequest.create(request), done));
 export const createProduct = (request: CreateProductRequest) =>
   unary<CreateProductResponse>((done) => catalog.createProduct(request, done));
 
 export function productRequest(given: Json): CreateProductRequest {
   const { product: name, partitions = 1, description = "Made by a scenario" } = given;
-  const { team = "shop-team", contact = "shop@example.org" } = given;
+  const { team = "shop-team", contact = "shop@example.org", settings } = given;
   return CreateProductRequest.create({
-    product: { name, owner: team, description, partitions, classification: Classification.CLASSIFICATION_INTERNAL },
+    product: { name, owner: team, description, partitions, classification: Classification.CLASSIFICATION_INTERNAL, settings },
     valueSchema: {
       format: SchemaFormat.SCHEMA_FORMAT_OPAQUE,
       mediaType: "text/plain",
@@ -74,6 +78,18 @@ export function pairs(batches: StoredBatch[]): [string, string | null][] {
       ])
       .slice(skip),
   );
+}
+
+/** Everything from an offset to the durable end. */
+export async function readAll(product: string, offset = 0n) {
+  const found: [string, string | null][] = [];
+  for (;;) {
+    const answer = await read(ReadRequest.create({ product, start: startAt(offset) }));
+    const { nextOffset, durableEnd } = answer.partitions[0]!;
+    found.push(...pairs(answer.batches));
+    offset = nextOffset;
+    if (offset >= durableEnd) return found;
+  }
 }
 
 export const numbered = (count: number, bytes: number) =>

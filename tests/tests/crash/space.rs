@@ -30,7 +30,7 @@ pub(crate) fn to_the_last_byte(_plan: &Plan) -> Outcome {
     let runtime = runtime();
     let _inside = runtime.enter();
     let home = scratch("space");
-    let image = match Image::make(&home.join("image"), &home.join("mount"), 64) {
+    let _image = match Image::make(&home.join("image"), &home.join("mount"), 64) {
         Ok(image) => image,
         Err(why) => return Outcome::Skipped(why),
     };

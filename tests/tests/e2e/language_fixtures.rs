@@ -1,5 +1,5 @@
 //! The encoded messages in `languages/scenarios.json`, which programs in other languages decode, are what this contract
-//! encodes. They hold what a broker does not answer yet (compacted batches) or not soon (offsets above 2^53).
+//! encodes. They hold what a broker does not answer soon: many holes in one batch, offsets above 2^53.
 
 use meshlog_proto::v1;
 

@@ -1,6 +1,6 @@
 //! A broker in a process of its own, on a fresh data directory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +9,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::workshop::Workshop;
+
+/// Small files and little memory, so that little data is compacted, and told as it is then.
+const CONFIG: &str = r#"
+[broker.storage]
+ring = "64KiB"
+file_min = "64KiB"
+compaction_min = "64KiB"
+"#;
 
 pub(crate) struct Broker {
     process: Child,
@@ -21,6 +29,10 @@ impl Broker {
     pub(crate) fn start(workshop: &Workshop) -> Result<Self, String> {
         let home =
             tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+        let config = home.path().join(".config/meshlog");
+        fs::create_dir_all(&config)
+            .and_then(|()| fs::write(config.join("config.toml"), CONFIG))
+            .map_err(|error| format!("{}: {error}", config.display()))?;
         let (process, address) = serve(workshop, home.path(), "127.0.0.1:0")?;
         Ok(Self { process, address, home })
     }

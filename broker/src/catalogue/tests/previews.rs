@@ -132,6 +132,18 @@ fn changes() -> Vec<(&'static str, Call)> {
                 })
             }
         ),
+        call!(
+            update_product,
+            etag,
+            v1::UpdateProductRequest {
+                product: Some(v1::Product {
+                    name: named("ops.draft"),
+                    settings: Some(ProductSettings { retention_count: 5, ..Default::default() }),
+                    etag,
+                    ..Default::default()
+                })
+            }
+        ),
         call!(delete_product, DeleteProductRequest { name: named("ops.draft") }),
         call!(activate_product, ActivateProductRequest { name: named("ops.draft") }),
         call!(

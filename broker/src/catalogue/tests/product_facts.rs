@@ -286,7 +286,14 @@ async fn what_the_sandbox_fills_in_is_inferred_until_somebody_says_so() {
         .collect();
     assert_eq!(
         inferred,
-        ["classification", "description", "owner", "partitions", "schema_version"]
+        [
+            "classification",
+            "description",
+            "owner",
+            "partitions",
+            "schema_version",
+            "settings.retention_age"
+        ]
     );
     let same = v1::Product {
         name: "sandbox.x".to_owned(),

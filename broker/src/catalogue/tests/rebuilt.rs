@@ -39,12 +39,16 @@ pub(super) fn seen(catalogue: &Catalogue) -> BTreeMap<String, String> {
             assert_eq!(catalogue.resolve(alias, &product.id).unwrap().id, handle.id);
         }
         let whole = get_whole(catalogue, &product.name);
+        let policies = limits::policies(&catalogue.inner.storage, catalogue, &product.name);
+        let said = settings::policy(product.settings.as_ref());
+        assert!(policies.iter().all(|policy| *policy == said), "{policies:?} {said:?}");
         let rest = (
             &handle,
             handle.minimum_durability,
             handle.check_appendable().is_ok(),
             catalogue.notices(&handle, "other"),
             ids,
+            policies,
         );
         seen.insert(product.name.clone(), format!("{product:?} {whole:?} {versions:?} {rest:?}"));
     }
@@ -70,7 +74,7 @@ enum Step {
     DeleteTagKey(u8),
     Create { name: u8, team: u8, schema: u8, partitions: u8, whole: bool, input: Option<u8> },
     Version { name: u8, schema: u8 },
-    Update { name: u8, tag: Option<u8>, synced: bool, keep_aliases: bool },
+    Update { name: u8, tag: Option<u8>, synced: bool, keep_aliases: bool, keep: u8 },
     Activate(u8),
     Deprecate(u8, Option<u8>),
     Retire(u8),
@@ -95,8 +99,14 @@ fn steps() -> impl Strategy<Value = Step> {
             input,
         },
     );
-    let update = (product(), of(key()), any::<bool>(), any::<bool>()).prop_map(
-        |(name, tag, synced, keep_aliases)| Step::Update { name, tag, synced, keep_aliases },
+    let update = (product(), of(key()), any::<bool>(), any::<bool>(), 0_u8..4).prop_map(
+        |(name, tag, synced, keep_aliases, keep)| Step::Update {
+            name,
+            tag,
+            synced,
+            keep_aliases,
+            keep,
+        },
     );
     let succeed = (product(), of(0_u8..4), of(product()))
         .prop_map(|(name, schema, to)| Step::Succeed { name, schema, to });
@@ -129,6 +139,21 @@ fn product_name(number: u8) -> String {
     match number {
         6 => "sandbox.p".to_owned(),
         number => format!("d{}.p{}", number % 3, number / 3),
+    }
+}
+
+/// Settings with some limit, or none.
+fn some_limits(number: u8) -> ProductSettings {
+    let age = |seconds| prost_types::Duration { seconds, nanos: 0 };
+    let none = ProductSettings::default();
+    match number {
+        0 => none,
+        1 => ProductSettings { retention_age: Some(age(3600)), retention_count: 9, ..none },
+        2 => ProductSettings { retention_bytes: 1 << 40, ..none },
+        _ => {
+            let compaction = v1::Compaction { tombstone_min_age: Some(age(7)) };
+            ProductSettings { compaction: Some(compaction), ..none }
+        }
     }
 }
 
@@ -238,7 +263,7 @@ async fn take(catalogue: &Catalogue, step: &Step) -> Result<()> {
                 false => Ok(()),
             }
         }
-        Step::Update { name, tag, synced, keep_aliases } => {
+        Step::Update { name, tag, synced, keep_aliases, keep } => {
             let minimum_durability =
                 if synced { v1::Durability::Synced } else { v1::Durability::Unspecified };
             let product = v1::Product {
@@ -246,7 +271,7 @@ async fn take(catalogue: &Catalogue, step: &Step) -> Result<()> {
                 tags: tag.map(some_tag).into_iter().collect(),
                 settings: Some(ProductSettings {
                     minimum_durability: minimum_durability.into(),
-                    enforcement: 0,
+                    ..some_limits(keep)
                 }),
                 ..Default::default()
             };

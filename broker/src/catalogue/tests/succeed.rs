@@ -34,6 +34,8 @@ async fn a_successor_takes_over_what_still_fits_and_the_old_one_points_to_it() {
         p.settings = Some(ProductSettings {
             enforcement: Enforcement::Enforce.into(),
             minimum_durability: v1::Durability::Synced.into(),
+            retention_count: 1_000,
+            ..Default::default()
         });
     });
     created(&catalogue, request).await;

@@ -75,6 +75,30 @@ fn the_last_of_two_keys_wins_as_in_every_protobuf_decoder() {
 }
 
 #[test]
+fn compaction_is_told_keys_and_tombstones_and_keeps_whole_records() {
+    let keyed = |key: &[u8], value: Option<&[u8]>| v1::Record {
+        key: Some(Bytes::copy_from_slice(key)),
+        value: value.map(Bytes::copy_from_slice),
+        headers: vec![v1::Header { name: "h".to_owned(), value: Bytes::from_static(b"v") }],
+        event_time_unix_nano: 7,
+    };
+    let records =
+        vec![keyed(b"a", Some(b"1")), value(b"x"), keyed(b"b", None), keyed(b"", Some(b""))];
+    let batch = Bytes::from(bytes_of(records.clone()));
+    let keys = RecordBatchCodec.keys(&batch).unwrap();
+    let told: Vec<_> =
+        keys.iter().map(|key| key.as_ref().map(|key| (&key.key[..], key.is_tombstone))).collect();
+    // An empty key is a key, and an empty value is a value.
+    assert_eq!(told, [Some((&b"a"[..], false)), None, Some((b"b", true)), Some((b"", false))]);
+    for keep in [&[0, 2][..], &[1], &[3], &[0, 1, 2, 3]] {
+        let kept = RecordBatchCodec.retain(&batch, keep).unwrap();
+        let expected = keep.iter().map(|index| records[*index as usize].clone());
+        assert_eq!(kept, bytes_of(expected.collect()));
+        assert_eq!(RecordBatchCodec.count(&kept).unwrap() as usize, keep.len());
+    }
+}
+
+#[test]
 fn unknown_fields_inside_a_record_are_kept() {
     let batch = Bytes::from_static(&[0x0a, 9, 0x0a, 1, b'a', 0x50, 0x96, 0x01, 0x5a, 1, b'z']);
     assert_eq!(walk(&batch).unwrap().len(), 1);
