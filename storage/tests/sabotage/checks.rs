@@ -14,7 +14,7 @@ use crate::{backing_up, erasing};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -26,6 +26,7 @@ pub(crate) const NAMES: [&str; 11] = [
     "an erasure",
     "a backup",
     "a restore",
+    "a rotten control record",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -46,6 +47,7 @@ pub(crate) fn run(name: &str) {
             backing_up::a_crash_while_a_folder_gets_a_newer_backup_leaves_the_old_one_or_the_new_one();
         }
         "a restore" => backing_up::a_crash_while_restoring_leaves_everything_or_no_data_directory(),
+        "a rotten control record" => a_rotten_control_record_changes_nothing_silently(),
         other => panic!("there is no check {other}"),
     }
 }
@@ -296,4 +298,19 @@ fn control_work_goes_on_when_the_disk_is_full() {
         append(&storage, Entry { controls, ..Entry::default() })
             .unwrap_or_else(|error| panic!("control work is refused: {error}"));
     }
+}
+
+fn a_rotten_control_record_changes_nothing_silently() {
+    let machine = Machine::new(12);
+    let (storage, stream) = one_stream(&machine, &[Bytes::from_static(b"x\n")]);
+    let value = Some(Bytes::from_static(b"the genuine value"));
+    let controls = vec![Control::SetState { key: Bytes::from_static(b"key"), value }];
+    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+    append(&storage, entry(vec![lines(stream, 1, 1, 50)])).unwrap();
+    // Before a checkpoint carries it.
+    let machine = after(&machine, CrashPlan::KeepAll);
+    flip(&machine, find(&machine, b"the genuine value"));
+    let Ok(storage) = machine.open() else { return };
+    let is_there = storage.state().iter().any(|(_, value)| value == "the genuine value");
+    assert!(is_there || !storage.health().damage.is_empty(), "{:?}", storage.state());
 }

@@ -55,12 +55,12 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the second checkpoint before a file is used again", "files", &[Crashes]),
     m("the end that the next header names", "format", &[Crashes]),
     m("the end after a failed sync", "acks", &[Faults]),
-    m("the checksum of a group's header", "format", &[Rot, Crashes]),
+    m("the checksum of a group's header", "format", &[Check("a forged group")]),
     m("the checksum of a table in recovery", "format", &[Crashes, Rot]),
     m("the checksum of a table in reading", "reads", &[Rot]),
     m("the checksum of a payload in reading", "reads", &[Rot]),
     m("the checksum of a payload in merging", "merge", &[Check("a rotten input"), Rot]),
-    m("the checksum of a control record", "recovery", &[Rot, Lies]),
+    m("the checksum of a control record", "recovery", &[Check("a rotten control record")]),
     m("the checksums of the last group's payloads", "entries", &[Crashes]),
     m("the checksum of a checkpoint", "recovery", &[Rot]),
     m("the checksum of a file header", "format", &[Crashes, Rot]),
@@ -99,8 +99,8 @@ pub(crate) fn is_complete() {
                 switched.insert(rest.split('"').next().unwrap_or_default().to_owned());
             }
         }
-        // With an argument: without one it is a method of ours around the call.
-        for call in [".sync()", ".sync_directory(&", ".sync_directory(d"] {
+        // Without an argument it is a method of ours around the call.
+        for call in [".sync()", ".sync_directory(&", ".sync_directory(directory"] {
             let pieces: Vec<_> = joined.split(call).collect();
             for before in &pieces[..pieces.len() - 1] {
                 let tail: String = before.chars().rev().take(90).collect();
