@@ -138,8 +138,12 @@ pub(crate) fn remains_of_earlier_lives_go_with_the_rest() {
     let is_there = (0..120).any(|tag| !holding(&machine, &text(deleted, tag, 0)).is_empty());
     assert!(is_there, "{of_deleted} would have gone by itself");
     erase(&machine, &storage, vec![deleted]).unwrap();
+    // Not even a crash brings it back.
+    let disk = machine.disk.after_crash(CrashPlan::KeepNothing);
+    let crashed = Machine { disk, ..Machine::new(2) };
     for tag in 0..120 {
         assert_eq!(holding(&machine, &text(deleted, tag, 0)), [""; 0], "{tag}");
+        assert_eq!(holding(&crashed, &text(deleted, tag, 0)), [""; 0], "{tag}, after a crash");
     }
     assert_eq!(all(&storage, kept).len(), 30);
     let again = erase(&machine, &storage, vec![deleted]).unwrap();

@@ -14,7 +14,7 @@ use crate::{backing_up, erasing};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 13] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -27,6 +27,7 @@ pub(crate) const NAMES: [&str; 12] = [
     "a backup",
     "a restore",
     "a rotten control record",
+    "a group that says it is a seal",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -48,6 +49,7 @@ pub(crate) fn run(name: &str) {
         }
         "a restore" => backing_up::a_crash_while_restoring_leaves_everything_or_no_data_directory(),
         "a rotten control record" => a_rotten_control_record_changes_nothing_silently(),
+        "a group that says it is a seal" => a_group_cannot_become_a_seal(),
         other => panic!("there is no check {other}"),
     }
 }
@@ -313,4 +315,18 @@ fn a_rotten_control_record_changes_nothing_silently() {
     let Ok(storage) = machine.open() else { return };
     let is_there = storage.state().iter().any(|(_, value)| value == "the genuine value");
     assert!(is_there || !storage.health().damage.is_empty(), "{:?}", storage.state());
+}
+
+fn a_group_cannot_become_a_seal() {
+    let machine = Machine::new(13);
+    let payloads = [1, 2, 3].map(|n| Bytes::from(format!("record {n}\n")));
+    let (_storage, stream) = one_stream(&machine, &payloads);
+    let machine = after(&machine, CrashPlan::KeepAll);
+    let (path, at) = find(&machine, b"record 2");
+    // The flags stand behind the magic.
+    machine.disk.rot(&path, |bytes| bytes[at / BLOCK * BLOCK + 4] ^= 1);
+    let storage = machine.open().unwrap_or_else(|error| panic!("{error}"));
+    let read = read_compacted(&storage, stream, Offset(0));
+    let is_whole = read.is_ok_and(|batches| batches.len() == payloads.len());
+    assert!(is_whole || !storage.health().damage.is_empty(), "records are gone without a word");
 }

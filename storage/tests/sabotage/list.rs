@@ -55,7 +55,7 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the second checkpoint before a file is used again", "files", &[Crashes]),
     m("the end that the next header names", "format", &[Crashes]),
     m("the end after a failed sync", "acks", &[Faults]),
-    m("the checksum of a group's header", "format", &[Check("a forged group")]),
+    m("the checksum of a group's header", "format", &[Check("a group that says it is a seal")]),
     m("the checksum of a table in recovery", "format", &[Crashes, Rot]),
     m("the checksum of a table in reading", "reads", &[Rot]),
     m("the checksum of a payload in reading", "reads", &[Rot]),
