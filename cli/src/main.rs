@@ -249,7 +249,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
     let result = runtime.block_on(async {
         match command {
             Command::Serve(args) => args.run(out).await,
-            Command::Quickstart(args) => args.run(out).await,
+            Command::Quickstart(args) => Box::pin(args.run(out)).await,
             Command::Produce(args) => args.run(out).await,
             Command::Consume(args) => args.run(out).await,
             Command::Cursor(command) => command.run(out).await,

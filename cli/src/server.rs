@@ -1,13 +1,16 @@
 //! `meshlog server`: facts about a broker.
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use jiff::Timestamp;
 use meshlog_client::proto::{DiskSpace, GetServerInfoResponse};
 use serde::Serialize;
 
 use crate::{
+    completion,
     exit::Result,
     output::{Out, OutputArgs},
+    product::tell_erased,
     settings::ServerArgs,
     words,
 };
@@ -20,6 +23,23 @@ pub(crate) enum ServerCommand {
   meshlog server info
   meshlog server info -o json")]
     Info(Info),
+    /// Erase from the disk what was deleted, trimmed away or given up, and wait until it is done
+    ///
+    /// Also without this the bytes go in time; this is for those who must know that they are gone.
+    #[command(before_help = "Examples:
+  meshlog server erase
+  meshlog server erase --product ops.flights")]
+    Erase(Erase),
+}
+
+/// Arguments of `server erase`.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// Only what this product gave up
+    #[arg(long, value_name = "PRODUCT", add = ArgValueCompleter::new(completion::products))]
+    product: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Arguments of `server info`.
@@ -34,7 +54,15 @@ pub(crate) struct Info {
 impl ServerCommand {
     /// Runs the command.
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
-        let Self::Info(args) = self;
+        let args = match self {
+            Self::Info(args) => args,
+            Self::Erase(args) => {
+                let catalog = args.server.connect().await?.catalog();
+                let product = args.product.unwrap_or_default();
+                tell_erased(Some(catalog.erase_deleted_records(product).await?), out);
+                return Ok(());
+            }
+        };
         let address = args.server.address()?;
         let info = args.server.connect().await?.catalog().server_info().await?;
         out.one(args.output.output, &View::new(address, info))

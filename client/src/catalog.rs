@@ -193,8 +193,22 @@ impl Catalog {
     ///
     /// # Errors
     /// As the broker says.
-    pub async fn delete_product(&self, request: v1::DeleteProductRequest) -> Result<()> {
-        self.connection.delete_product(request).await.map(drop)
+    pub async fn delete_product(
+        &self,
+        request: v1::DeleteProductRequest,
+    ) -> Result<v1::DeleteProductResponse> {
+        self.connection.delete_product(request).await
+    }
+
+    /// Erases from the disk what was deleted, trimmed away or given up; of everything if the product
+    /// is empty.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn erase_deleted_records(&self, product: impl Into<String>) -> Result<v1::Erased> {
+        let request = v1::EraseDeletedRecordsRequest { product: product.into() };
+        let response = self.connection.erase_deleted_records(request).await?;
+        response.erased.ok_or_else(|| absent("erased"))
     }
 
     /// Deletes a domain without products.

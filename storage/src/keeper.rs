@@ -270,10 +270,10 @@ impl Keeper {
                 None
             }
             Err(error) => {
-                engine.backups.give_way(&engine.files);
                 inner.space_retry = Some(now + SPACE_RETRY);
                 drop(inner);
                 if lacks_space(&error) {
+                    engine.backups.give_way(&engine.files);
                     // What is left is for control work, checkpoints and merges.
                     engine.refuse_data(Error::disk_full(error));
                 } else {

@@ -4,9 +4,9 @@
 //! begin ─► file ─► chunk … ─► file_end ─► file (the client has it) ─► … ─► end
 //! ```
 //!
-//! The client reads at its own pace; nothing is read ahead. What it keeps pinned is bounded: a few
-//! backups at once, each of which ends when its client takes nothing for [`Patience::stall`] or
-//! altogether takes longer than [`Patience::whole`].
+//! The client reads at its own pace; nothing is read ahead. What it keeps pinned is bounded: two
+//! backups at once, each of which ends when its client takes nothing for five minutes, or takes
+//! longer than a day altogether.
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ pub(super) struct ProductChange<'a> {
     pub(super) handle: Arc<ProductHandle>,
     /// What else is stored; without the product itself.
     pub(super) stored: StoredProduct,
-    pub(super) before: v1::Product,
+    pub(super) before: Box<v1::Product>,
     pub(super) product: v1::Product,
     /// Paths that the broker filled in.
     pub(super) inferred: Vec<&'static str>,
@@ -52,7 +52,7 @@ impl Catalogue {
         check_etag(&format!("the product `{}`", handle.name), etag, &product.etag)?;
         product.schema_version = handle.current().number;
         references::by_name(&self.inner.view.read(), &mut product);
-        let before = product.clone();
+        let before = Box::new(product.clone());
         Ok(ProductChange { mutation, handle, stored, before, product, inferred: Vec::new() })
     }
 }

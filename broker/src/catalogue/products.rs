@@ -120,7 +120,8 @@ impl Catalogue {
         Ok(v1::UpdateProductResponse { product: Some(product) })
     }
 
-    /// Deletes a product with its records. Its domain and its team stay.
+    /// Deletes a product with its records. Its domain and its team stay. `erase` is the broker's:
+    /// [`crate::Broker::delete_product`].
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`, `PRODUCT_READ_ONLY`, `ETAG_MISMATCH`; without
@@ -136,7 +137,7 @@ impl Catalogue {
             check_unread(&handle, "delete")?;
         }
         if request.validate_only {
-            return Ok(v1::DeleteProductResponse {});
+            return Ok(v1::DeleteProductResponse::default());
         }
         for stream in &handle.streams {
             mutation.delete_stream(*stream);
@@ -153,7 +154,7 @@ impl Catalogue {
             .gone()
             .changes(changes);
         mutation.commit(caller, act).await?;
-        Ok(v1::DeleteProductResponse {})
+        Ok(v1::DeleteProductResponse::default())
     }
 }
 

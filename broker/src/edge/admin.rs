@@ -59,6 +59,14 @@ impl AdminService for Admin {
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 
+    async fn erase_deleted_records(
+        &self,
+        request: Request<v1::EraseDeletedRecordsRequest>,
+    ) -> Result<Response<v1::EraseDeletedRecordsResponse>, Status> {
+        let answer = self.broker.erase_deleted_records(request.into_inner()).await;
+        answer.map(Response::new).map_err(|error| status_of(&error))
+    }
+
     async fn explain_retention(
         &self,
         request: Request<v1::ExplainRetentionRequest>,

@@ -71,7 +71,6 @@ catalogue! {
         delete_tag_key(DeleteTagKeyRequest) -> DeleteTagKeyResponse;
         create_product(CreateProductRequest) -> CreateProductResponse;
         update_product(UpdateProductRequest) -> UpdateProductResponse;
-        delete_product(DeleteProductRequest) -> DeleteProductResponse;
         activate_product(ActivateProductRequest) -> ActivateProductResponse;
         deprecate_product(DeprecateProductRequest) -> DeprecateProductResponse;
         retire_product(RetireProductRequest) -> RetireProductResponse;
@@ -92,6 +91,15 @@ catalogue! {
         list_products(ListProductsRequest) -> ListProductsResponse;
     }
     others {
+        async fn delete_product(
+            &self,
+            request: Request<v1::DeleteProductRequest>,
+        ) -> Result<Response<v1::DeleteProductResponse>, Status> {
+            let caller = caller_of(request.metadata());
+            let answer = self.broker.delete_product(&caller, request.into_inner()).await;
+            answer.map(Response::new).map_err(|error| status_of(&error))
+        }
+
         async fn search_products(
             &self,
             request: Request<v1::SearchProductsRequest>,

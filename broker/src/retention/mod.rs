@@ -4,6 +4,7 @@
 //! engine as a policy of each partition, in the entry that changes the product, so a restart finds
 //! both or neither. The engine does the rest by itself.
 
+mod erase;
 mod explain;
 mod trim;
 

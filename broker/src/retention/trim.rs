@@ -57,7 +57,11 @@ impl Broker {
         // Whoever did not pin an id meant the product whose offsets were looked up.
         let trimmed = self.catalogue().trim(caller, &product, &starts, request.validate_only);
         let partitions = trimmed.await?;
-        Ok(v1::TrimProductResponse { product_id: product.id.to_string(), partitions })
+        let erased = match request.erase && !request.validate_only {
+            true => Some(self.erase_of(&product).await?),
+            false => None,
+        };
+        Ok(v1::TrimProductResponse { product_id: product.id.to_string(), partitions, erased })
     }
 }
 

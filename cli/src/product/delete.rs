@@ -4,6 +4,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use meshlog_client::proto::DeleteProductRequest;
 
+use super::erase;
 use crate::{
     change::ChangeArgs,
     completion,
@@ -23,6 +24,9 @@ pub(crate) struct Delete {
     /// Delete it also from under those who read it
     #[arg(long)]
     force: bool,
+    /// Wait until no file of the broker holds a byte of its records any more
+    #[arg(long)]
+    erase: bool,
     #[command(flatten)]
     confirm: ConfirmArgs,
     #[command(flatten)]
@@ -45,6 +49,7 @@ impl Delete {
             etag: self.change.etag(&product.etag),
             validate_only: self.change.dry_run,
             force: self.force,
+            erase: self.erase,
         };
         if self.change.dry_run {
             catalog.delete_product(request).await?;
@@ -60,8 +65,9 @@ impl Delete {
         let question =
             format!("Delete {} of team {} with {records}{readers}?", product.name, product.owner);
         self.confirm.ask(&question, "nothing was deleted")?;
-        catalog.delete_product(request).await?;
+        let erased = catalog.delete_product(request).await?.erased;
         out.note(format_args!("deleted {}", product.name));
+        erase::tell(erased, out);
         Ok(())
     }
 }

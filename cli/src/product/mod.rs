@@ -14,6 +14,7 @@
 
 mod create;
 mod delete;
+mod erase;
 mod hand_over;
 mod lifecycle;
 mod limits;
@@ -33,6 +34,7 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use meshlog_client::{Catalog, proto::Product};
 
+pub(crate) use erase::tell as tell_erased;
 pub(crate) use values::Link;
 pub(crate) use view::View;
 
@@ -136,7 +138,8 @@ pub(crate) enum ProductCommand {
     #[command(before_help = "Examples:
   meshlog product trim ops.flights --before 2026-11-01
   meshlog product trim ops.flights --to 5000 --partition 1 --dry-run
-  meshlog product trim ops.flights --to 5000 --partition 1 --yes")]
+  meshlog product trim ops.flights --to 5000 --partition 1 --yes
+  meshlog product trim ops.flights --before 2026-11-01 --erase")]
     Trim(trim::Trim),
     /// Tell which products there are, then every change of one as it happens
     #[command(before_help = "Examples:
@@ -146,7 +149,8 @@ pub(crate) enum ProductCommand {
     /// Delete a product with its records
     #[command(before_help = "Examples:
   meshlog product delete sandbox.notes
-  meshlog product delete ops.flights --force --yes")]
+  meshlog product delete ops.flights --force --yes
+  meshlog product delete ops.flights --erase")]
     Delete(delete::Delete),
 }
 
@@ -154,7 +158,7 @@ impl ProductCommand {
     /// Runs the command.
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
         match self {
-            Self::Create(args) => args.run(out).await,
+            Self::Create(args) => Box::pin(args.run(out)).await,
             Self::List(args) => args.run(out).await,
             Self::Show(args) => args.run(out).await,
             Self::Update(args) => args.run(out).await,

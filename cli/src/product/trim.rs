@@ -8,6 +8,7 @@ use meshlog_client::proto::{
 };
 use serde::Serialize;
 
+use super::erase;
 use crate::{
     change::DryRunArgs,
     completion,
@@ -34,6 +35,9 @@ pub(crate) struct Trim {
     /// Only of this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
+    /// Wait until no file of the broker holds a byte of these records any more
+    #[arg(long)]
+    erase: bool,
     #[command(flatten)]
     confirm: ConfirmArgs,
     #[command(flatten)]
@@ -75,6 +79,7 @@ impl Trim {
             },
             which: Some(which),
             validate_only: true,
+            erase: self.erase,
         };
         let plan = catalog.trim_product(request.clone()).await?;
         let rows: Vec<Trimmed> = plan.partitions.iter().map(Trimmed::from).collect();
@@ -86,6 +91,9 @@ impl Trim {
             0 => {
                 out.list(self.output.output, &rows)?;
                 out.note(format_args!("{} begins there or later already", product.name));
+                if self.erase && !self.change.dry_run {
+                    erase::tell(Some(catalog.erase_deleted_records(product.name).await?), out);
+                }
                 return Ok(());
             }
             records => format!("{bound}{}", words::counted(records, "record")),
@@ -120,6 +128,7 @@ impl Trim {
         let rows: Vec<Trimmed> = done.partitions.iter().map(Trimmed::from).collect();
         out.list(self.output.output, &rows)?;
         out.note(format_args!("deleted {records} of {}", product.name));
+        erase::tell(done.erased, out);
         Ok(())
     }
 }

@@ -127,6 +127,25 @@ fn a_trim_says_what_goes_asks_and_does_it() {
 }
 
 #[test]
+fn what_is_deleted_can_be_erased_from_the_disk() {
+    let broker = TestBroker::on_disk();
+    broker.sandbox("sandbox.numbers");
+    numbers(&broker, "sandbox.numbers", 0..3);
+    let trim = ["product", "trim", "sandbox.numbers", "--to", "2", "--yes", "--erase"];
+    for _ in 0..2 {
+        let erased = broker.run(&trim);
+        assert!(erased.stderr.contains("no file of the broker holds a byte"), "{erased:?}");
+        erased.ok();
+    }
+    let everything = broker.run(&["server", "erase"]);
+    assert!(everything.stderr.contains("no file of the broker"), "{everything:?}");
+    broker.run(&["server", "erase", "--product", "sandbox.none"]).fails(3, &["sandbox.none"]);
+    assert_eq!(read(&broker, &[]), [2]);
+    let deleted = broker.run(&["product", "delete", "sandbox.numbers", "--yes", "--erase"]);
+    assert!(deleted.stderr.contains("deleted sandbox.numbers\nerased: no file"), "{deleted:?}");
+}
+
+#[test]
 fn retention_says_why_the_oldest_record_is_still_there() {
     let broker = TestBroker::on_disk();
     broker.sandbox("sandbox.numbers");

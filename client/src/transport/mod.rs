@@ -199,6 +199,9 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+/// Erasing goes at the pace of a merge, over everything on the disk at worst.
+const ERASING: Duration = Duration::from_secs(24 * 3600);
+
 /// One connection. Clones share it; unary calls reconnect by themselves, streams end with it.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -220,9 +223,32 @@ macro_rules! unary {
     };
 }
 
+/// Defines one method per unary call that may erase bytes, which takes as long as it takes.
+macro_rules! erasing {
+    ($($client:ident . $method:ident ($request:ty) -> $response:ty, if $erases:expr;)*) => {
+        impl Connection {
+            $(pub(crate) async fn $method(&self, request: $request) -> Result<$response> {
+                let erases: fn(&$request) -> bool = $erases;
+                let waits = if erases(&request) { ERASING } else { Duration::ZERO };
+                let request = self.request(request, waits);
+                let answer = $client::new(self.channel.clone()).$method(request).await;
+                answer.map(tonic::Response::into_inner).map_err(|status| status::from_call(&status))
+            })*
+        }
+    };
+}
+
+erasing! {
+    AdminServiceClient.trim_product(v1::TrimProductRequest) -> v1::TrimProductResponse,
+        if |request| request.erase;
+    AdminServiceClient.erase_deleted_records(v1::EraseDeletedRecordsRequest)
+        -> v1::EraseDeletedRecordsResponse, if |_| true;
+    CatalogServiceClient.delete_product(v1::DeleteProductRequest) -> v1::DeleteProductResponse,
+        if |request| request.erase;
+}
+
 unary! {
     AdminServiceClient.get_server_info(v1::GetServerInfoRequest) -> v1::GetServerInfoResponse;
-    AdminServiceClient.trim_product(v1::TrimProductRequest) -> v1::TrimProductResponse;
     AdminServiceClient.explain_retention(v1::ExplainRetentionRequest) -> v1::ExplainRetentionResponse;
     CatalogServiceClient.create_domain(v1::CreateDomainRequest) -> v1::CreateDomainResponse;
     CatalogServiceClient.get_domain(v1::GetDomainRequest) -> v1::GetDomainResponse;
@@ -234,7 +260,6 @@ unary! {
     CatalogServiceClient.get_product(v1::GetProductRequest) -> v1::GetProductResponse;
     CatalogServiceClient.list_products(v1::ListProductsRequest) -> v1::ListProductsResponse;
     CatalogServiceClient.update_product(v1::UpdateProductRequest) -> v1::UpdateProductResponse;
-    CatalogServiceClient.delete_product(v1::DeleteProductRequest) -> v1::DeleteProductResponse;
     CatalogServiceClient.update_domain(v1::UpdateDomainRequest) -> v1::UpdateDomainResponse;
     CatalogServiceClient.delete_domain(v1::DeleteDomainRequest) -> v1::DeleteDomainResponse;
     CatalogServiceClient.update_team(v1::UpdateTeamRequest) -> v1::UpdateTeamResponse;

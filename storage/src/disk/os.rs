@@ -62,12 +62,22 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let buffered = OpenOptions::new()
+        let writable = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(mode == OpenMode::CreateNew)
             .mode(0o600)
-            .open(path)?;
+            .open(path);
+        let buffered = match writable {
+            // The kernel made it read-only under our feet: what is there can still be read.
+            Err(error)
+                if error.kind() == io::ErrorKind::ReadOnlyFilesystem
+                    && mode == OpenMode::Existing =>
+            {
+                File::open(path)?
+            }
+            outcome => outcome?,
+        };
         let direct = OnceLock::new();
         if self.write_mode == WriteMode::Buffered {
             drop(direct.set(None));

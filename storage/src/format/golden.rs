@@ -331,6 +331,7 @@ fn a_checkpoint() {
                 ranges: vec![(StreamId(6), Offset(7), 8, Timestamp(9))],
             }],
         }],
+        forgotten: Vec::new(),
         state: vec![(Bytes::from("k"), Bytes::from("v"))],
         files: vec![FileRecord {
             sequence: FileSequence(1),
@@ -360,6 +361,17 @@ fn a_checkpoint() {
     for cut in 0..bytes.len() {
         assert!(Checkpoint::decode(&bytes[..cut]).is_err());
     }
+
+    // Only once a producer was forgotten: 4 bytes, and 8 for each cell.
+    let decoded = Checkpoint::decode(&bytes).expect("it was decoded before");
+    let forgotten = Checkpoint { forgotten: vec![(7, 1), (70_000, 3)], ..decoded };
+    let longer = forgotten.encode();
+    assert_eq!(longer.len(), bytes.len() + 4 + 16);
+    assert_eq!(
+        hex(&longer[bytes.len() - 4..bytes.len() + 16]),
+        "0200000007000000010000007011010003000000"
+    );
+    assert_eq!(Checkpoint::decode(&longer), Ok(forgotten));
 }
 
 #[test]

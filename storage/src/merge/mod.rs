@@ -44,6 +44,9 @@ use plan::{Estimate, Plan};
 
 /// Between two looks at all files.
 const SPACING: Duration = Duration::from_secs(10);
+/// Steps of looking at files that were looked at before, between two plans: with very many files
+/// not all of them each time.
+const LOOKS_MAX: usize = 16;
 /// After an error, or without space.
 const BACK_OFF: Duration = Duration::from_secs(60);
 /// While appends are busy a merge takes this much longer.
@@ -79,6 +82,10 @@ impl Default for Signal {
 struct Inner {
     work: Work,
     estimates: BTreeMap<FileKey, Estimate>,
+    /// Steps of looking at files since the last plan.
+    looks: usize,
+    /// So much waits for merges that they take all the time they need.
+    is_urgent: bool,
     /// Counts changes that make estimates old.
     epoch: u64,
     /// Inputs found damaged.
@@ -235,14 +242,17 @@ impl Merger {
         if engine.has_failed() {
             return None;
         }
-        let Inner { estimates, epoch, damaged, .. } = &mut *inner;
-        let is_complete = plan::estimate(engine, estimates, *epoch);
-        if !is_complete {
+        let Inner { estimates, epoch, damaged, looks, is_urgent, .. } = &mut *inner;
+        let unseen = plan::estimate(engine, estimates, *epoch);
+        if unseen.unknown > 0 || (unseen.old > 0 && *looks < LOOKS_MAX) {
+            *looks += 1;
             return Some(Duration::ZERO);
         }
+        *looks = 0;
+        *is_urgent = plan::is_urgent(engine, estimates);
         let found = plan::choose_compaction(engine, estimates, damaged)
             .or_else(|| plan::choose(engine, estimates, damaged));
-        inner.wants_plan = false;
+        inner.wants_plan = unseen.old > 0;
         inner.next_plan = now + SPACING;
         begin(engine, inner, found?);
         Some(Duration::ZERO)
@@ -260,14 +270,14 @@ impl Merger {
             self.give_up(engine, inner, *copying, &error, now);
             return Some(BACK_OFF);
         }
+        let frees_space = copying.frees_space();
         match copying.step(engine) {
             Ok(Progress::More(bytes)) => {
                 inner.work = Work::Copying(copying);
                 let appended = engine.counters.bytes();
                 let is_busy = appended - std::mem::replace(&mut inner.appended, appended) > bytes;
-                let factor = if is_busy { BUSY_FACTOR } else { 1 };
-                let rate = engine.options.merge_bytes_per_second.max(1);
-                Some(Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate) * factor)
+                let is_urgent = inner.is_urgent || (engine.lacks_space() && frees_space);
+                Some(pace(engine.options.merge_bytes_per_second, bytes, is_busy, is_urgent))
             }
             Ok(Progress::Done(record)) => {
                 let outcome = Outcome::default();
@@ -305,6 +315,16 @@ impl Merger {
         inner.wants_plan = true;
         inner.next_plan = now + BACK_OFF;
     }
+}
+
+/// How long so many bytes may take.
+fn pace(rate: u64, bytes: u64, is_busy: bool, is_urgent: bool) -> Duration {
+    if is_urgent {
+        // Slower, the disk would fill with what nobody can read.
+        return Duration::ZERO;
+    }
+    let factor = if is_busy { BUSY_FACTOR } else { 1 };
+    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1)) * factor
 }
 
 fn begin(engine: &Engine, inner: &mut Inner, plan: Plan) {
@@ -348,4 +368,18 @@ fn quarantine(engine: &Engine, range: Option<(StreamId, Offset, Offset)>) {
 /// The merger's thread holds the engine.
 pub(crate) fn run(engine: &Arc<Engine>) {
     engine.merger.run(engine);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_keeps_its_rate_gives_way_to_appends_and_hurries_when_waste_piles_up() {
+        let rate = 64 << 20;
+        assert_eq!(pace(rate, 1 << 20, false, false), Duration::from_nanos(15_625_000));
+        assert_eq!(pace(rate, 1 << 20, true, false), Duration::from_nanos(62_500_000));
+        assert_eq!(pace(rate, 1 << 20, true, true), Duration::ZERO);
+        assert_eq!(pace(0, 1, false, false), Duration::from_secs(1), "never divided by zero");
+    }
 }

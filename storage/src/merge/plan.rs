@@ -20,6 +20,8 @@ const SMALL_FILES: usize = 8;
 const OWN_MAX: usize = 64;
 /// Readers walked over so many times a file's length without finding anything in it.
 const WALKS: u64 = 8;
+/// Waste of so many of the largest files is nothing to hurry for.
+const URGENT_FILES: u64 = 2;
 /// To compact a stream, so many times the largest file is rewritten that holds others.
 const OTHERS_FACTOR: u64 = 8;
 
@@ -51,38 +53,56 @@ pub(crate) struct Plan {
     pub(crate) condemned: Condemned,
 }
 
-/// Looks at files that changed; answers whether all are known now.
+/// What is still to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unseen {
+    /// Files of which nothing is known.
+    pub(crate) unknown: usize,
+    /// Files of which something was known before records went.
+    pub(crate) old: usize,
+}
+
+/// Looks at some files: those never looked at first, then those looked at longest ago, the oldest
+/// file first, for there records go.
 pub(crate) fn estimate(
     engine: &Engine,
     estimates: &mut BTreeMap<FileKey, Estimate>,
     epoch: u64,
-) -> bool {
+) -> Unseen {
     let files = engine.files.all();
     let known: BTreeSet<FileKey> = files.iter().map(|(file, _)| file.key()).collect();
     estimates.retain(|key, _| known.contains(key));
-    let mut looks = 0;
-    for (file, readable) in &files {
-        let key = file.key();
-        if estimates.get(&key).is_some_and(|known| known.epoch == epoch) {
-            continue;
-        }
-        looks += 1;
-        if looks > LOOKS {
-            return false;
-        }
-        match engine.footers.load(engine, readable) {
-            Ok(footer) => {
-                estimates.insert(key, Estimate::of(engine, file, readable, &footer, epoch));
-            }
+    let mut waiting: Vec<_> = files
+        .iter()
+        .filter_map(|(file, readable)| {
+            let seen = estimates.get(&file.key()).map(|known| known.epoch);
+            (seen != Some(epoch)).then_some((seen, file.key(), file, readable))
+        })
+        .collect();
+    waiting.sort_unstable_by_key(|(seen, key, ..)| (*seen, *key));
+    for (_, key, file, readable) in waiting.iter().take(LOOKS) {
+        let estimate = match engine.footers.load(engine, readable) {
+            Ok(footer) => Estimate::of(engine, file, readable, &footer, epoch),
             // What cannot be read is not merged.
             Err(error) => {
                 tracing::debug!(%error, %key, "a footer cannot be read");
-                let whole = readable.end;
-                estimates.insert(key, Estimate { epoch, live: whole, waste: 0, whole });
+                Estimate { epoch, live: readable.end, waste: 0, whole: readable.end }
             }
-        }
+        };
+        estimates.insert(*key, estimate);
     }
-    true
+    let rest = waiting.iter().skip(LOOKS);
+    let unknown = rest.clone().filter(|(seen, ..)| seen.is_none()).count();
+    Unseen { unknown, old: rest.count() - unknown }
+}
+
+/// Whether what merges would free is more than what is alive, and some files: then they hurry.
+pub(crate) fn is_urgent(engine: &Engine, estimates: &BTreeMap<FileKey, Estimate>) -> bool {
+    // Files without anything alive are given back without a merge.
+    let shared = estimates.values().filter(|known| known.live > 0);
+    let (live, waste) =
+        shared.fold((0, 0), |(live, waste), known| (live + known.live, waste + known.waste));
+    waste > live + URGENT_FILES * engine.options.file_bytes_max
 }
 
 impl Estimate {

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use meshlog_storage::disk::{CrashPlan, SimulatedDisk};
+use meshlog_storage::disk::{CrashPlan, Fault, SimulatedDisk};
 use meshlog_storage::{Applied, Control, Entry, ErrorKind, Offset, Result, Storage, StreamId};
 
 use crate::support::{Machine, append, create, lines, lines_of, read_all, stamp, submit};
@@ -69,8 +69,10 @@ fn work(machine: &Machine, storage: &Storage, plain: StreamId, safe: StreamId) -
     all
 }
 
-fn tags(storage: &Storage, stream: StreamId) -> Vec<(Offset, u64)> {
-    let batches = read_all(storage, stream, Offset(0)).unwrap();
+#[track_caller]
+fn tags(storage: &Storage, stream: StreamId, context: &str) -> Vec<(Offset, u64)> {
+    let batches = read_all(storage, stream, Offset(0));
+    let batches = batches.unwrap_or_else(|error| panic!("{context}: {error}"));
     let tag = |payload: &[u8]| {
         let line = lines_of(payload).next().unwrap();
         std::str::from_utf8(line).unwrap().split(' ').nth(1).unwrap().parse().unwrap()
@@ -108,27 +110,40 @@ fn what_a_failed_append_says_is_what_recovery_finds_for_every_call_that_fails() 
     drop(storage);
     let (mut unknown, mut no) = (0, 0);
     for call in first + 1..=last {
-        for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted] {
+        for fault in [
+            Fault::Error(io::ErrorKind::Other),
+            Fault::Error(io::ErrorKind::StorageFull),
+            Fault::Short(io::ErrorKind::StorageFull),
+            Fault::Interrupted,
+        ] {
             let (mut machine, storage, plain, safe) = prepared(1);
-            machine.disk.fail_at(call, kind);
+            machine.disk.fault_at(call, fault);
             let said = work(&machine, &storage, plain, safe);
             unknown += said.iter().filter(|said| **said == Said::Unknown).count();
             no += said.iter().filter(|said| **said == Said::No).count();
             // Readers of the running storage see nothing that was denied either.
-            let context = format!("call {call} fails with {kind:?}, running");
-            check(&said, &tags(&storage, plain), 0, &context);
-            check(&said, &tags(&storage, safe), 1, &context);
+            let context = format!("call {call} meets {fault:?}, running");
+            check(&said, &tags(&storage, plain, &context), 0, &context);
+            check(&said, &tags(&storage, safe, &context), 1, &context);
             std::mem::forget(storage);
             let before: SimulatedDisk = machine.disk.clone();
-            for plan in [CrashPlan::KeepNothing, CrashPlan::KeepAll, CrashPlan::Random(call)] {
-                machine.disk = before.after_crash(plan);
-                let context = format!("call {call} fails with {kind:?}, then {plan:?}");
+            let cuts = [CrashPlan::KeepNothing, CrashPlan::KeepAll, CrashPlan::Random(call)];
+            // Last the process dies alone: what it wrote is there, synced or not.
+            for plan in cuts.map(Some).into_iter().chain([None]) {
+                match plan {
+                    Some(plan) => machine.disk = before.after_crash(plan),
+                    None => {
+                        before.kill();
+                        machine.disk = before.clone();
+                    }
+                }
+                let context = format!("call {call} meets {fault:?}, then {plan:?}");
                 let storage = machine.open().unwrap_or_else(|error| panic!("{context}: {error}"));
-                check(&said, &tags(&storage, plain), 0, &context);
-                let found = tags(&storage, safe);
+                check(&said, &tags(&storage, plain, &context), 0, &context);
+                let found = tags(&storage, safe, &context);
                 check(&said, &found, 1, &context);
                 retry_what_is_in_doubt(&storage, safe, &said, found.len() as u64, &context);
-                check(&said, &tags(&storage, safe), 1, &context);
+                check(&said, &tags(&storage, safe, &context), 1, &context);
             }
         }
     }
@@ -152,7 +167,7 @@ fn retry_what_is_in_doubt(
     let appended = append(storage, request(stream, tag, Some(sequence)))
         .unwrap_or_else(|error| panic!("{context}: the retry is refused: {error}"));
     assert_eq!(appended.duplicate, there > sequence, "{context}");
-    let found = tags(storage, stream);
+    let found = tags(storage, stream, context);
     let places: Vec<_> = found.iter().filter(|(_, t)| *t == tag).collect();
     assert_eq!(places, [&(appended.ranges[0].first_offset, tag)], "{context}");
 }
@@ -170,10 +185,10 @@ fn appends_refused_for_lack_of_space_leave_no_trace_when_there_is_space_again() 
     machine.clock.advance(Duration::from_secs(2));
     storage.drive();
     append(&storage, request(plain, 1_000, None)).unwrap();
-    check(&said, &tags(&storage, plain), 0, "running");
-    check(&said, &tags(&storage, safe), 1, "running");
+    check(&said, &tags(&storage, plain, "running"), 0, "running");
+    check(&said, &tags(&storage, safe, "running"), 1, "running");
     storage.close().unwrap();
     let storage = machine.open().unwrap();
-    check(&said, &tags(&storage, plain), 0, "after a restart");
-    check(&said, &tags(&storage, safe), 1, "after a restart");
+    check(&said, &tags(&storage, plain, "after a restart"), 0, "after a restart");
+    check(&said, &tags(&storage, safe, "after a restart"), 1, "after a restart");
 }

@@ -101,7 +101,7 @@ fn restored(disk: &SimulatedDisk) -> (Machine, Storage) {
     let report = restore(disk, &machine).unwrap();
     assert!(report.is_clean(), "{:#?} {:?}", report.all_problems().collect::<Vec<_>>(), report);
     let storage = machine.open().unwrap();
-    assert_eq!(storage.health().damage, [String::new(); 0]);
+    assert!(storage.health().damage.is_empty(), "{:?}", storage.health());
     (machine, storage)
 }
 
@@ -173,7 +173,7 @@ fn files_of_a_point_survive_merges_retention_and_deletion_until_they_are_read() 
     let held = machine.disk.used();
     drop(point);
     churn(10);
-    assert_eq!(storage.health().notes, [String::new(); 0]);
+    assert!(storage.health().notes.is_empty(), "{:?}", storage.health());
     assert!(machine.disk.used() < held, "what only the backup needed goes with it");
     assert!(!before.is_empty());
 }
@@ -343,7 +343,8 @@ fn a_full_disk_takes_back_what_only_a_backup_needs() {
             Ok(_) => {}
             Err(error) => break error,
         }
-        append(&storage, entry(vec![lines(stream, tag, 1, 8000)])).unwrap();
+        // Some are refused until what was kept is there again.
+        drop(append(&storage, entry(vec![lines(stream, tag, 1, 8000)])));
         pass(&machine, &storage, 20);
         tag += 1;
         assert!(tag < 1000, "the backup gives way");
@@ -520,7 +521,7 @@ pub(crate) fn a_crash_while_restoring_leaves_everything_or_no_data_directory() {
             crate::verifying::assert_undamaged(&machine);
             let copy = machine.open().unwrap();
             assert_eq!(contents(&copy), expected, "call {call}, {plan:?}");
-            assert_eq!(copy.health().damage, [String::new(); 0], "call {call}, {plan:?}");
+            assert!(copy.health().damage.is_empty(), "call {call}, {plan:?}");
             assert!(
                 !machine
                     .disk
@@ -560,7 +561,7 @@ fn a_restore_that_fails_leaves_nothing_behind() {
                         matches!(error.kind(), ErrorKind::Io | ErrorKind::DiskFull),
                         "call {call}: {error}"
                     );
-                    assert_eq!(names, [String::new(); 0], "call {call}: {error}");
+                    assert!(names.is_empty(), "call {call}: {error}, {names:?}");
                 }
             }
         }
@@ -579,7 +580,7 @@ fn a_changed_missing_or_foreign_file_is_refused_and_nothing_is_restored() {
         let error = restore(disk, &machine).unwrap_err();
         assert!(error.to_string().contains(what), "{what}: {error}");
         assert_eq!(*error.kind(), ErrorKind::Corrupt { next_readable: Offset(0) }, "{error}");
-        assert_eq!(machine.disk.list(Path::new("data")).unwrap(), [String::new(); 0]);
+        assert!(machine.disk.list(Path::new("data")).unwrap().is_empty());
     };
     for stored in &brought.manifest.files {
         let path = Path::new("backup").join(&stored.file.id);
@@ -629,7 +630,7 @@ fn nothing_is_restored_over_anything_and_no_name_leads_elsewhere() {
     restoring.add("journal-000001", &mut &b"bytes"[..]).unwrap();
     restoring.add("journal-000001", &mut &b"other"[..]).unwrap_err();
     drop(restoring);
-    assert_eq!(target.list(Path::new("data")).unwrap(), [String::new(); 0]);
+    assert!(target.list(Path::new("data")).unwrap().is_empty());
     assert!(target.list(Path::new("")).unwrap().is_empty());
 }
 

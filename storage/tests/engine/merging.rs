@@ -271,6 +271,57 @@ fn trimming_makes_room_on_a_full_disk_by_merging() {
     assert_eq!(all(&storage, small).len() as u64, appended + 20);
 }
 
+/// A disk that is full to the last block of the last journal file; `spare` controls fewer than fit
+/// were appended, then most of a stream is trimmed.
+fn full(spare: usize) -> (Machine, Storage, [StreamId; 2], usize) {
+    let machine = Machine::new(10);
+    machine.disk.set_capacity(2 << 20);
+    let storage = machine.open().unwrap();
+    let (large, small) = (create(&storage), create(&storage));
+    let mut appended = 0;
+    while append(
+        &storage,
+        entry(vec![lines(large, appended, 1, 9000), lines(small, appended, 1, 200)]),
+    )
+    .is_ok()
+    {
+        appended += 1;
+        machine.clock.advance(Duration::from_millis(50));
+    }
+    machine.disk.set_capacity(machine.disk.used());
+    let nothing =
+        || Entry { controls: vec![Control::TrimStream(small, Offset(0))], ..Entry::default() };
+    let mut fit = 0;
+    while (spare == 0 || fit < spare) && append(&storage, nothing()).is_ok() {
+        fit += 1;
+    }
+    if spare > 0 {
+        trim(&storage, large, appended - 2);
+    }
+    (machine, storage, [large, small], fit)
+}
+
+/// The outputs are written, and the record that would put them in use finds no room: then the
+/// inputs stay in use.
+#[test]
+fn a_merge_whose_record_finds_no_room_never_was() {
+    let (.., fit) = full(0);
+    let (machine, storage, [_, small], _) = full(fit - 1);
+    let before = all(&storage, small);
+    for _ in 0..60 {
+        pass(&machine, &storage, 10);
+        assert_eq!(all(&storage, small), before);
+    }
+    assert_eq!(storage.stats().merges, 0);
+    assert!(storage.health().notes[0].contains("merge"), "{:?}", storage.health());
+    machine.disk.set_capacity(64 << 20);
+    pass(&machine, &storage, 300);
+    assert!(storage.stats().merges > 0, "{:?}", storage.health());
+    assert_eq!(all(&storage, small), before);
+    storage.close().unwrap();
+    assert_eq!(all(&machine.open().unwrap(), small), before);
+}
+
 /// Two checkpoints are kept, so that one may rot: the older one names the inputs of a merge.
 #[test]
 fn the_inputs_stay_until_no_kept_checkpoint_names_them() {

@@ -213,6 +213,65 @@ async fn the_client_reads_what_compaction_left_in_memory() {
     what_is_left_is_read(Config::default()).await;
 }
 
+/// How many files of a directory have these bytes in them.
+fn files_with(directory: &std::path::Path, pattern: &[u8]) -> usize {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let has = |file: &std::path::PathBuf| {
+        let bytes = std::fs::read(file).unwrap();
+        bytes.windows(pattern.len()).any(|window| window == pattern)
+    };
+    files.filter(|file| file.is_file()).filter(has).count()
+}
+
+#[tokio::test]
+async fn what_is_erased_is_in_no_file_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = TestBroker::start_with(Config::at(directory.path())).await;
+    for name in ["ops.a", "ops.b", "ops.c"] {
+        broker.create(product(name)).await;
+    }
+    for (name, value) in [
+        ("ops.a", "Ada Lovelace"),
+        ("ops.b", "Grace Hopper"),
+        ("ops.c", "Mary Keller"),
+        ("ops.a", "kept"),
+    ] {
+        broker.records().append(append(name).value(value)).await.unwrap();
+    }
+    let found = |name: &str| files_with(directory.path(), name.as_bytes());
+    assert!(found("Ada Lovelace") > 0 && found("Grace Hopper") > 0 && found("Mary Keller") > 0);
+
+    let request = v1::TrimProductRequest { erase: true, ..trim(before(0, 1)) };
+    let trimmed = broker.admin().trim_product(request).await.unwrap().into_inner();
+    assert!(trimmed.erased.is_some());
+    assert_eq!(found("Ada Lovelace"), 0);
+    let delete = |name: &str, erase| v1::DeleteProductRequest {
+        name: name.to_owned(),
+        erase,
+        ..v1::DeleteProductRequest::default()
+    };
+    let preview = v1::DeleteProductRequest { validate_only: true, ..delete("ops.b", true) };
+    let preview = broker.catalog().delete_product(preview).await.unwrap().into_inner();
+    assert_eq!(preview.erased, None);
+    let deleted = broker.catalog().delete_product(delete("ops.b", true)).await.unwrap();
+    assert!(deleted.into_inner().erased.is_some());
+    assert_eq!(found("Grace Hopper"), 0);
+    broker.catalog().delete_product(delete("ops.c", false)).await.unwrap();
+    let everything = v1::EraseDeletedRecordsRequest::default();
+    broker.admin().erase_deleted_records(everything).await.unwrap();
+    assert_eq!(found("Mary Keller"), 0);
+
+    assert!(found("kept") > 0);
+    let left = broker.records().read(read("ops.a")).await.unwrap().into_inner();
+    assert_eq!(values(&left.batches), ["kept"]);
+    broker.restart().await;
+    let left = broker.records().read(read("ops.a")).await.unwrap().into_inner();
+    assert_eq!(values(&left.batches), ["kept"]);
+    let unknown = v1::EraseDeletedRecordsRequest { product: "ops.b".to_owned() };
+    let refused = broker.admin().erase_deleted_records(unknown).await.unwrap_err();
+    assert_eq!(failure(&refused).reason, "PRODUCT_NOT_FOUND");
+}
+
 #[tokio::test]
 async fn the_server_says_how_much_room_there_is() {
     let directory = tempfile::tempdir().unwrap();
