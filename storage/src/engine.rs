@@ -21,6 +21,7 @@ use crate::options::{Components, Options};
 use crate::position::{Lsn, StreamId};
 use crate::read::{ChunkCache, Footers, ReadQueue};
 use crate::retention::Retention;
+use crate::sabotage::skips;
 use crate::state::State;
 
 /// Everything behind the handle.
@@ -224,7 +225,7 @@ impl Engine {
     /// From here on only control work is accepted, until [`Engine::accept_data`].
     pub(crate) fn refuse_data(&self, refused: Error) {
         let mut reservation = self.reservation.lock();
-        if reservation.refusal.is_none() {
+        if reservation.refusal.is_none() && !skips("the reserve for control work") {
             tracing::error!(error = %refused, "data appends are refused, control work goes on");
             reservation.refusal = Some(Refusal::Data(refused));
         }

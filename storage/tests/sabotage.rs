@@ -13,8 +13,14 @@
 mod list;
 
 #[cfg(sabotage)]
+#[path = "engine/backing_up.rs"]
+mod backing_up;
+#[cfg(sabotage)]
 #[path = "sabotage/checks.rs"]
 mod checks;
+#[cfg(sabotage)]
+#[path = "engine/erasing.rs"]
+mod erasing;
 #[cfg(sabotage)]
 #[path = "corruption/fault.rs"]
 mod fault;
@@ -22,11 +28,17 @@ mod fault;
 #[path = "corruption/image.rs"]
 mod image;
 #[cfg(sabotage)]
+#[path = "engine/merging.rs"]
+mod merging;
+#[cfg(sabotage)]
 #[path = "engine/model/mod.rs"]
 mod model;
 #[cfg(sabotage)]
 #[path = "corruption/outcome.rs"]
 mod outcome;
+#[cfg(sabotage)]
+#[path = "engine/retaining.rs"]
+mod retaining;
 #[cfg(sabotage)]
 #[path = "sabotage/run.rs"]
 mod run;
@@ -34,7 +46,7 @@ mod run;
 #[path = "engine/support.rs"]
 mod support;
 #[cfg(sabotage)]
-#[path = "sabotage/verifying.rs"]
+#[path = "engine/verifying.rs"]
 mod verifying;
 
 fn main() {

@@ -20,6 +20,7 @@ use crate::checkpoint::{io_error, write_whole};
 use crate::disk::{Disk, DiskFile, OpenMode, read_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Offset;
+use crate::sabotage::barrier;
 
 const READ_BYTES: usize = 1 << 20;
 const UNFINISHED: &str = "unfinished";
@@ -145,7 +146,8 @@ impl BackupFolder {
                 return Err(not_whole(&path, "it is missing or has another length"));
             }
         }
-        let synced = disk.sync_directory(&self.directory);
+        let synced =
+            barrier("the sync of a backup's names", || disk.sync_directory(&self.directory));
         synced.map_err(|error| io_error("sync", &self.directory, error))?;
         let text = manifest.encode()?;
         let path = self.directory.join(MANIFEST_NAME);
@@ -276,7 +278,8 @@ impl BackupWriter {
     ///
     /// [`ErrorKind::DiskFull`], [`ErrorKind::Io`].
     pub fn finish(self) -> Result<(u64, [u8; 32])> {
-        self.file.sync().map_err(|error| write_error(&self.path, error))?;
+        barrier("the sync of a backup's file", || self.file.sync())
+            .map_err(|error| write_error(&self.path, error))?;
         if let Some(finished) = &self.finished {
             let renamed = self.disk.rename(&self.path, finished);
             renamed.map_err(|error| io_error("rename", &self.path, error))?;

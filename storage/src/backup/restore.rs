@@ -22,6 +22,7 @@ use crate::checkpoint::{io_error, write_whole};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DirectoryFormat, FORMAT_FILE};
+use crate::sabotage::barrier;
 use crate::verify::{self, VerifyProgress, VerifyReport};
 
 /// Present while a restore is under way. Its ending lets the next open of a finished directory
@@ -168,9 +169,7 @@ impl Restore {
         write_whole(self.disk.as_ref(), &self.directory, &path, text.as_bytes())?;
         self.is_done = true;
         let marker = self.directory.join(UNFINISHED_RESTORE);
-        if let Err(error) =
-            self.disk.remove(&marker).and_then(|()| self.disk.sync_directory(&self.directory))
-        {
+        if let Err(error) = self.remove(&marker).and_then(|()| self.sync_directory()) {
             tracing::debug!(%error, "the marker of the restore goes with the next open");
         }
         Ok(report)
@@ -184,7 +183,8 @@ impl Restore {
         let path = self.directory.join(&stored.file.name);
         let file = self.disk.open(&path, OpenMode::Existing);
         let file = file.map_err(|error| io_error("open", &path, error))?;
-        let grown = file.allocate(stored.file.size).and_then(|()| file.sync());
+        let sync = || barrier("the sync of a restored file", || file.sync());
+        let grown = file.allocate(stored.file.size).and_then(|()| sync());
         grown.map_err(|error| write_error(&path, error))
     }
 
@@ -213,8 +213,8 @@ impl Restore {
     }
 
     fn sync_directory(&self) -> Result<()> {
-        let synced = self.disk.sync_directory(&self.directory);
-        synced.map_err(|error| io_error("sync", &self.directory, error))
+        barrier("the sync of restored names", || self.disk.sync_directory(&self.directory))
+            .map_err(|error| io_error("sync", &self.directory, error))
     }
 }
 

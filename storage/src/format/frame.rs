@@ -198,6 +198,10 @@ impl Frame {
         if delta_count != 0 && (delta_count != count as usize || !is_rising) {
             return Err(Malformed("offset deltas do not fit the count"));
         }
+        let records = offset_deltas.last().map_or(u64::from(count), |last| u64::from(*last) + 1);
+        if base_offset.0.checked_add(records).is_none() {
+            return Err(Malformed("its offsets are too high"));
+        }
         Ok(Self {
             kind,
             starts_entry: flags & FLAG_ENTRY_START != 0,

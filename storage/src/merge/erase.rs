@@ -22,6 +22,7 @@ use crate::files::{ReadableFile, StoredFile};
 use crate::format::{FILE_HEADER_BYTES, Footer, GROUP_HEADER_BYTES, GroupHeader};
 use crate::journal::write_zeros;
 use crate::position::{FileKey, Offset, StreamId};
+use crate::sabotage::barrier;
 
 /// Between two checkpoints on the way, and two looks at files that readers hold.
 const SPACING: Duration = Duration::from_secs(1);
@@ -233,8 +234,8 @@ impl Erasing {
             self.erased.set_aside = set_aside(engine)?;
             // Removed names must not come back with a crash.
             let directory = &engine.options.directory;
-            let synced = engine.parts.disk.sync_directory(directory);
-            synced.map_err(|error| io_error("sync", directory, error))?;
+            barrier("the sync of erased names", || engine.parts.disk.sync_directory(directory))
+                .map_err(|error| io_error("sync", directory, error))?;
             return Ok(Next::Done);
         }
         self.stage = Stage::Pool;
@@ -288,7 +289,8 @@ fn zero_tail(engine: &Engine, file: &StoredFile, readable: &ReadableFile) -> Res
     if from >= size {
         return Ok(0);
     }
-    write_zeros(handle.as_ref(), from, size).and_then(|()| handle.sync()).map_err(failed)?;
+    write_zeros(handle.as_ref(), from, size).map_err(failed)?;
+    barrier("the sync of an erased end", || handle.sync()).map_err(failed)?;
     Ok(size - from)
 }
 

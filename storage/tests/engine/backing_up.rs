@@ -425,8 +425,8 @@ fn every_backup_of_a_busy_storage_restores_to_its_own_moment() {
 
 /// Power goes at every call on the disk that takes the backup: the old one is whole, or the new
 /// one.
-#[test]
-fn a_crash_while_a_folder_gets_a_newer_backup_leaves_the_old_one_or_the_new_one() {
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn a_crash_while_a_folder_gets_a_newer_backup_leaves_the_old_one_or_the_new_one() {
     let machine = Machine::new(10);
     let (storage, streams) = half_dead(&machine);
     let disk = SimulatedDisk::new(64 << 20);
@@ -482,8 +482,8 @@ fn plans(seed: u64) -> [CrashPlan; 4] {
 
 /// Power goes at every call of a restore: there is a data directory with everything in it, or none,
 /// and running it again makes one.
-#[test]
-fn a_crash_while_restoring_leaves_everything_or_no_data_directory() {
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn a_crash_while_restoring_leaves_everything_or_no_data_directory() {
     let source = Machine::new(11);
     let (storage, streams) = half_dead(&source);
     trim(&storage, streams[0], 280);

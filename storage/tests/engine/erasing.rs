@@ -79,8 +79,8 @@ fn written(seed: u64) -> (Machine, Storage, [StreamId; 4]) {
     (machine, storage, streams)
 }
 
-#[test]
-fn nothing_of_what_is_gone_is_in_any_file_and_everything_else_is() {
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn nothing_of_what_is_gone_is_in_any_file_and_everything_else_is() {
     let (machine, storage, [kept, trimmed, deleted, other]) = written(1);
     // In the middle of a batch: its first record goes, two stay.
     trim(&storage, trimmed, 31);
@@ -118,8 +118,8 @@ fn nothing_of_what_is_gone_is_in_any_file_and_everything_else_is() {
 }
 
 /// What a slot held in an earlier life lies behind the groups of the file that lives in it now.
-#[test]
-fn remains_of_earlier_lives_go_with_the_rest() {
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn remains_of_earlier_lives_go_with_the_rest() {
     let machine = Machine::new(2);
     let storage = machine.open().unwrap();
     let (kept, deleted) = (create(&storage), create(&storage));

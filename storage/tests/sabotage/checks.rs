@@ -9,11 +9,13 @@ use meshlog_storage::{
     Batch, Compaction, Control, Entry, ErrorKind, Offset, Policy, Storage, StreamId,
 };
 
+use crate::retaining::pass;
 use crate::support::{Machine, append, create, entry, lines, lines_of, read_compacted};
+use crate::{backing_up, erasing, merging};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 15] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -22,6 +24,13 @@ pub(crate) const NAMES: [&str; 8] = [
     "another version",
     "two processes",
     "a full disk",
+    "an erasure",
+    "a backup",
+    "a restore",
+    "a rotten control record",
+    "a group that says it is a seal",
+    "a rotten segment header",
+    "an erased end",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -34,6 +43,18 @@ pub(crate) fn run(name: &str) {
         "another version" => another_version_is_refused(),
         "two processes" => one_process_opens_a_directory(),
         "a full disk" => control_work_goes_on_when_the_disk_is_full(),
+        "an erasure" => {
+            erasing::nothing_of_what_is_gone_is_in_any_file_and_everything_else_is();
+            erasing::remains_of_earlier_lives_go_with_the_rest();
+        }
+        "a backup" => {
+            backing_up::a_crash_while_a_folder_gets_a_newer_backup_leaves_the_old_one_or_the_new_one();
+        }
+        "a restore" => backing_up::a_crash_while_restoring_leaves_everything_or_no_data_directory(),
+        "a rotten control record" => a_rotten_control_record_changes_nothing_silently(),
+        "a group that says it is a seal" => a_group_cannot_become_a_seal(),
+        "a rotten segment header" => the_second_copy_of_a_segment_header_serves(),
+        "an erased end" => what_lies_behind_a_footer_does_not_come_back_with_a_crash(),
         other => panic!("there is no check {other}"),
     }
 }
@@ -278,10 +299,97 @@ fn control_work_goes_on_when_the_disk_is_full() {
         append(&storage, entry(vec![lines(stream, tag, 1, 6000)])).err()
     });
     assert_eq!(*refused.expect("the disk is full").kind(), ErrorKind::DiskFull);
-    for key in 0..6_u8 {
-        let value = Some(Bytes::from(vec![key; 5000]));
+    for key in 0..4_u8 {
+        let value = Some(Bytes::from(vec![key; 1000]));
         let controls = vec![Control::SetState { key: Bytes::from(vec![key]), value }];
         append(&storage, Entry { controls, ..Entry::default() })
             .unwrap_or_else(|error| panic!("control work is refused: {error}"));
+    }
+}
+
+fn a_rotten_control_record_changes_nothing_silently() {
+    let machine = Machine::new(12);
+    let (storage, stream) = one_stream(&machine, &[Bytes::from_static(b"x\n")]);
+    let value = Some(Bytes::from_static(b"the genuine value"));
+    let controls = vec![Control::SetState { key: Bytes::from_static(b"key"), value }];
+    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+    append(&storage, entry(vec![lines(stream, 1, 1, 50)])).unwrap();
+    // Before a checkpoint carries it.
+    let machine = after(&machine, CrashPlan::KeepAll);
+    flip(&machine, find(&machine, b"the genuine value"));
+    let Ok(storage) = machine.open() else { return };
+    let is_there = storage.state().iter().any(|(_, value)| value == "the genuine value");
+    assert!(is_there || !storage.health().damage.is_empty(), "{:?}", storage.state());
+}
+
+fn a_group_cannot_become_a_seal() {
+    let machine = Machine::new(13);
+    let payloads = [1, 2, 3].map(|n| Bytes::from(format!("record {n}\n")));
+    let (_storage, stream) = one_stream(&machine, &payloads);
+    let machine = after(&machine, CrashPlan::KeepAll);
+    let (path, at) = find(&machine, b"record 2");
+    // The flags stand behind the magic.
+    machine.disk.rot(&path, |bytes| bytes[at / BLOCK * BLOCK + 4] ^= 1);
+    let storage = machine.open().unwrap_or_else(|error| panic!("{error}"));
+    let read = read_compacted(&storage, stream, Offset(0));
+    let is_whole = read.is_ok_and(|batches| batches.len() == payloads.len());
+    assert!(is_whole || !storage.health().damage.is_empty(), "records are gone without a word");
+}
+
+fn the_second_copy_of_a_segment_header_serves() {
+    let machine = Machine::new(14);
+    let (storage, streams) = merging::half_dead(&machine);
+    merging::trim(&storage, streams[0], 280);
+    pass(&machine, &storage, 300);
+    let before = streams.map(|stream| merging::all(&storage, stream));
+    storage.close().unwrap();
+    let names = machine.disk.list(Path::new("data")).unwrap();
+    let segments: Vec<_> = names.iter().filter(|name| name.starts_with("segment-")).collect();
+    assert!(!segments.is_empty());
+    for name in segments {
+        machine.disk.rot(&Path::new("data").join(name), |bytes| bytes[40] ^= 1);
+    }
+    let storage = machine.open().unwrap();
+    assert!(storage.health().damage.is_empty(), "{:?}", storage.health().damage);
+    assert_eq!(streams.map(|stream| merging::all(&storage, stream)), before);
+}
+
+fn what_lies_behind_a_footer_does_not_come_back_with_a_crash() {
+    let machine = Machine::new(15);
+    let mut storage = machine.open().unwrap();
+    let (kept, deleted) = (create(&storage), create(&storage));
+    for tag in 0..120 {
+        append(&storage, entry(vec![lines(deleted, tag, 1, 4000)])).unwrap();
+    }
+    let controls = vec![Control::DeleteStream(deleted)];
+    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+    pass(&machine, &storage, 60);
+    // Each start begins a file, in a slot used before, of which little is used again.
+    for tag in 0..2 {
+        append(&storage, entry(vec![lines(kept, tag, 3, 2000)])).unwrap();
+        storage.close().unwrap();
+        drop(storage);
+        storage = machine.open().unwrap();
+    }
+    append(&storage, entry(vec![lines(kept, 9, 3, 2000)])).unwrap();
+    let told = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let slot = std::sync::Arc::clone(&told);
+    storage.erase(vec![deleted], move |outcome| *slot.lock() = Some(outcome));
+    for _ in 0..2000 {
+        machine.clock.advance(Duration::from_secs(1));
+        storage.drive();
+        if told.lock().is_some() {
+            break;
+        }
+    }
+    told.lock().take().expect("erasing comes to an end").unwrap();
+    let machine = after(&machine, CrashPlan::KeepNothing);
+    for name in machine.disk.list(Path::new("data")).unwrap() {
+        let bytes = content(&machine, &Path::new("data").join(&name));
+        let text = format!("{deleted} ");
+        let is_there = bytes
+            .windows(text.len() + 12)
+            .any(|part| part.starts_with(text.as_bytes()) && part.ends_with(b"xxxx"));
+        assert!(!is_there, "{name} holds what was erased");
     }
 }

@@ -58,6 +58,7 @@ impl Play {
             self.step(tag as u64, step);
             self.note_time();
             if self.settle() {
+                self.is_refused();
                 self.stop(tag % 2 == 0);
                 self.open();
                 self.survives(CrashPlan::KeepNothing);
@@ -286,6 +287,15 @@ impl Play {
         let before = self.history.clocks.last().map_or(Timestamp(0), |(_, now)| now.trusted);
         let trusted = if self.jumped { before } else { before.max(wall) };
         Now { wall, trusted, elapsed }
+    }
+
+    /// After a failure nothing is taken until the next open.
+    fn is_refused(&mut self) {
+        assert!(self.storage().health().appends_refused.is_some(), "a failed journal says so");
+        let controls = vec![Control::SetState { key: Bytes::from_static(b"late"), value: None }];
+        let told = self.send(Entry { controls, ..Entry::default() }, None);
+        let is_refused = matches!(&*told.lock(), Some((_, Err(_))));
+        assert!(is_refused, "a failed journal takes entries");
     }
 
     /// Compares everything readable with what was promised; what was seen is promised from now on.
