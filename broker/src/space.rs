@@ -25,8 +25,8 @@ const LEAST: Duration = Duration::from_secs(120);
 const NEAR: Duration = Duration::from_secs(30);
 /// A disk that fills this soon is worth a warning.
 const SOON: Duration = Duration::from_secs(24 * 3600);
-/// So is one with less than this part of it free: a twentieth.
-const LITTLE: u64 = 20;
+/// So is one with less than this part of it free, a twentieth, if that is less than so many bytes.
+const LITTLE: (u64, u64) = (20, 2 << 30);
 /// Farther ahead nothing is foretold.
 const HORIZON: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -98,7 +98,7 @@ fn warning(space: &v1::DiskSpace) -> Option<String> {
             mib(space.free_bytes),
             spoken(left)
         ),
-        _ if space.free_bytes < space.total_bytes / LITTLE => format!(
+        _ if space.free_bytes < LITTLE.1.min(space.total_bytes / LITTLE.0) => format!(
             "the disk has {} MiB left of {} MiB",
             mib(space.free_bytes),
             mib(space.total_bytes)
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn a_disk_with_little_left_is_worth_a_warning_whatever_the_rate() {
-        let message = Forecast::default().look(at(0), space(4 * GIB));
-        assert!(warning(&message).unwrap().contains("4096 MiB left of 102400 MiB"));
-        let message = Forecast::default().look(at(0), space(6 * GIB));
+        let message = Forecast::default().look(at(0), space(GIB));
+        assert!(warning(&message).unwrap().contains("1024 MiB left of 102400 MiB"));
+        let message = Forecast::default().look(at(0), space(3 * GIB));
         assert_eq!(warning(&message), None);
     }
 
