@@ -19,6 +19,9 @@ mod backing_up;
 #[path = "sabotage/checks.rs"]
 mod checks;
 #[cfg(sabotage)]
+#[path = "engine/compacting.rs"]
+mod compacting;
+#[cfg(sabotage)]
 #[path = "engine/erasing.rs"]
 mod erasing;
 #[cfg(sabotage)]

@@ -27,7 +27,7 @@ use crate::{
     subcommand_negates_reqs = true,
     before_help = "Examples:
   meshlog backup --to monday.tar.zst
-  meshlog backup --to /mnt/backup/meshlog          again and again: only what is new is fetched
+  meshlog backup --to /mnt/backup/meshlog
   meshlog backup show /mnt/backup/meshlog
   meshlog restore monday.tar.zst --to ./data",
     after_help = "Appends go on meanwhile. What was acknowledged before the command began is in the backup. A crash at

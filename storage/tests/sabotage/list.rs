@@ -42,7 +42,7 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the sync of a small file's name", "recovery", &[Crashes]),
     m("the reading back of a small file", "recovery", &[Check("a lying disk")]),
     m("the sync of zeros", "erasing", &[Check("an erasure")]),
-    m("the sync of an erased end", "erasing", &[Check("an erased end")]),
+    m("the sync of an erased end", "erasing", &[Check("an erasure")]),
     m("the sync of erased names", "erasing", &[Check("an erasure")]),
     m("the sync of a backup's file", "backup", &[Check("a backup")]),
     m("the sync of a backup's names", "backup", &[Check("a backup")]),
@@ -73,9 +73,9 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the fence of epochs", "producers", &[Crashes]),
     m("the refusal of gaps", "producers", &[Crashes]),
     m("the window of a producer", "producers", &[Crashes]),
-    m("the entry before a start rises", "retention", &[Crashes]),
-    m("the distrust of a clock that jumped", "retention", &[Crashes]),
-    m("the age of tombstones", "compaction", &[Crashes]),
+    m("the entry before a start rises", "retention", &[Check("a rising start")]),
+    m("the distrust of a clock that jumped", "retention", &[Check("a jumping clock")]),
+    m("the age of tombstones", "compaction", &[Check("a young tombstone")]),
     m("the reserve for control work", "disk full", &[Check("a full disk")]),
 ];
 
