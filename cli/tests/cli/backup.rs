@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Outcome, TestBroker, command, run};
+use crate::harness::{TestBroker, meshlog};
 
 /// A broker with some notes and a cursor.
 fn noted() -> TestBroker {
@@ -22,12 +22,6 @@ fn noted() -> TestBroker {
 fn note(broker: &TestBroker, notes: std::ops::Range<u32>) {
     let text: String = notes.map(|n| format!("{{\"note\":\"number {n} of them\"}}\n")).collect();
     broker.run_with(&["produce", "sandbox.notes"], &text).ok();
-}
-
-fn meshlog(home: &TempDir, args: &[&str]) -> Outcome {
-    let mut command = command(home.path());
-    command.args(args);
-    run(command, "")
 }
 
 /// The path of something below the broker's home, as an argument.

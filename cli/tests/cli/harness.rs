@@ -72,6 +72,13 @@ pub fn command(home: &Path) -> Command {
     command
 }
 
+/// Runs a command that talks to no broker, or names it itself.
+pub fn meshlog(home: impl AsRef<Path>, args: &[&str]) -> Outcome {
+    let mut command = command(home.as_ref());
+    command.args(args);
+    run(command, "")
+}
+
 /// Runs a command to its end.
 pub fn run(mut command: Command, input: impl AsRef<[u8]>) -> Outcome {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
@@ -215,6 +222,15 @@ impl TestBroker {
     /// Runs a command that talks to it and reads this input.
     pub fn run_with(&self, args: &[&str], input: impl AsRef<[u8]>) -> Outcome {
         run(self.command(args), input)
+    }
+
+    /// Stops it cleanly; gives its home and its data directory.
+    #[track_caller]
+    pub fn stopped(mut self) -> (TempDir, PathBuf) {
+        self.process.signal(Signal::TERM);
+        self.process.wait().ok();
+        let data = self.home.path().join("data");
+        (self.home, data)
     }
 
     /// Creates a product in the sandbox.

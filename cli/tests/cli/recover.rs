@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Outcome, Process, TestBroker, command, run};
+use crate::harness::{Process, TestBroker, command, meshlog};
 
 /// A directory with several journal files full of notes, left by a clean stop.
 fn stopped() -> (TempDir, PathBuf) {
@@ -14,22 +14,13 @@ fn stopped() -> (TempDir, PathBuf) {
     std::fs::create_dir_all(&settings).unwrap();
     let text = "[broker.storage]\nfile_min = \"1MiB\"\nfile_max = \"1MiB\"\ngroup = \"256KiB\"\n";
     std::fs::write(settings.join("config.toml"), text).unwrap();
-    let mut broker = broker.restart();
+    let broker = broker.restart();
     broker.sandbox("sandbox.notes");
     let fill = "x".repeat(2000);
     let notes: String =
         (0..2500).map(|n| format!("{{\"note\":{n},\"fill\":\"{fill}\"}}\n")).collect();
     broker.run_with(&["produce", "sandbox.notes"], &notes).ok();
-    broker.process.signal(Signal::TERM);
-    broker.process.wait().ok();
-    let data = broker.home.path().join("data");
-    (broker.home, data)
-}
-
-fn meshlog(home: &TempDir, args: &[&str]) -> Outcome {
-    let mut command = command(home.path());
-    command.args(args);
-    run(command, "")
+    broker.stopped()
 }
 
 fn lose_checkpoints(data: &Path) {

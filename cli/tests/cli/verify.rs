@@ -4,28 +4,18 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Outcome, TestBroker, command, run};
+use crate::harness::{TestBroker, meshlog};
 
 /// A directory with 500 notes of one product, left by a clean stop.
 fn stopped() -> (TempDir, PathBuf) {
-    let mut broker = TestBroker::on_disk();
+    let broker = TestBroker::on_disk();
     broker.sandbox("sandbox.notes");
     let notes: String =
         (0..500).map(|n| format!("{{\"note\":\"number {n} of them\"}}\n")).collect();
     broker.run_with(&["produce", "sandbox.notes"], &notes).ok();
-    broker.process.signal(Signal::TERM);
-    broker.process.wait().ok();
-    let data = broker.home.path().join("data");
-    (broker.home, data)
-}
-
-fn meshlog(home: &TempDir, args: &[&str]) -> Outcome {
-    let mut command = command(home.path());
-    command.args(args);
-    run(command, "")
+    broker.stopped()
 }
 
 #[test]

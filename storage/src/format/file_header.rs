@@ -2,6 +2,7 @@
 
 use bytes::BufMut;
 
+use super::copies;
 use super::source::{Malformed, Source};
 use crate::disk::BLOCK;
 use crate::position::{FileSequence, Lsn, Timestamp};
@@ -39,11 +40,7 @@ pub(crate) struct FileHeader {
 impl FileHeader {
     /// Both copies.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut copy = Vec::with_capacity(BLOCK);
-        copy.put_slice(&MAGIC);
-        copy.put_u16_le(VERSION);
-        copy.put_u16_le(0);
-        copy.put_u32_le(0);
+        let mut copy = copies::begin(MAGIC, VERSION);
         copy.put_u64_le(self.sequence.0);
         copy.put_slice(&self.salt);
         copy.put_u64_le(self.base_lsn.0);
@@ -51,22 +48,12 @@ impl FileHeader {
         copy.put_u64_le(self.previous.map_or(0, |previous| previous.end));
         copy.put_u64_le(self.size);
         copy.put_u64_le(self.wall_time.0);
-        let crc = crc32fast::hash(&copy);
-        copy.put_u32_le(crc);
-        copy.resize(BLOCK, 0);
-        copy.repeat(2)
+        copies::finish(copy)
     }
 
     /// The first copy that is whole; both say the same.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut outcome = Err(Malformed("cut short"));
-        for copy in bytes.chunks(BLOCK).take(2) {
-            outcome = Self::decode_copy(copy);
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome
+        copies::first_whole(bytes, Self::decode_copy)
     }
 
     /// One copy, in a block of its own.

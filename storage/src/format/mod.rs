@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod control;
+mod copies;
 mod directory;
 mod file_header;
 mod footer;

@@ -1,8 +1,7 @@
 //! The header of a file that a merge wrote, kept twice in blocks of their own.
 
-use bytes::BufMut;
-
 use super::checkpoint::SegmentRecord;
+use super::copies;
 use super::source::{Malformed, Source};
 use crate::disk::BLOCK;
 use crate::sabotage::skips;
@@ -20,28 +19,14 @@ pub(crate) struct SegmentHeader(pub(crate) SegmentRecord);
 impl SegmentHeader {
     /// Both copies.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut copy = Vec::with_capacity(BLOCK);
-        copy.put_slice(&MAGIC);
-        copy.put_u16_le(VERSION);
-        copy.put_u16_le(0);
-        copy.put_u32_le(0);
+        let mut copy = copies::begin(MAGIC, VERSION);
         self.0.encode(&mut copy);
-        let crc = crc32fast::hash(&copy);
-        copy.put_u32_le(crc);
-        copy.resize(BLOCK, 0);
-        copy.repeat(2)
+        copies::finish(copy)
     }
 
     /// The first copy that is whole; both say the same.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut outcome = Err(Malformed("cut short"));
-        for copy in bytes.chunks(BLOCK).take(2) {
-            outcome = Self::decode_copy(copy);
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome
+        copies::first_whole(bytes, Self::decode_copy)
     }
 
     /// One copy.

@@ -304,6 +304,32 @@ pub(crate) fn refuse_foreign(directory: &Path, names: &[String]) -> Result<()> {
     }
 }
 
+/// Locks a data directory that no broker has open. `advice` says what to do if one has.
+pub(crate) fn lock_stopped(
+    disk: &dyn Disk,
+    directory: &Path,
+    advice: &str,
+) -> Result<Box<dyn Send + Sync>> {
+    let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
+    if !names.iter().any(|name| name == FORMAT_FILE) {
+        return Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "{} holds no {FORMAT_FILE}: it is not a data directory of Meshlog, or that file \
+                 is lost; name the directory that `meshlog serve` is given",
+                directory.display()
+            ),
+        ));
+    }
+    disk.lock(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::new(
+            ErrorKind::Locked,
+            format!("{} is open in another process: {advice}", directory.display()),
+        ),
+        _ => io_error("lock", directory, error),
+    })
+}
+
 /// Refuses what this version cannot read.
 pub(crate) fn read_format(disk: &dyn Disk, directory: &Path) -> Result<DirectoryFormat> {
     let path = directory.join(FORMAT_FILE);

@@ -31,8 +31,7 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{
-    Checkpoint, FILE_HEADER_BYTES, FORMAT_FILE, FileHeader, QuarantineRecord, SegmentRecord,
-    StreamRecord,
+    Checkpoint, FILE_HEADER_BYTES, FileHeader, QuarantineRecord, SegmentRecord, StreamRecord,
 };
 use crate::options::Options;
 use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
@@ -53,24 +52,8 @@ const LOST_STREAMS_MAX: u64 = 1 << 32;
 /// [`ErrorKind::Corrupt`] if nothing is left to begin with, [`ErrorKind::Io`].
 pub fn recover(directory: &Path, disk: &Arc<dyn Disk>, write: bool) -> Result<Salvage> {
     let disk = disk.as_ref();
+    let _lock = recovery::lock_stopped(disk, directory, "stop the broker first")?;
     let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
-    if !names.iter().any(|name| name == FORMAT_FILE) {
-        return Err(Error::new(
-            ErrorKind::Format,
-            format!(
-                "{} holds no {FORMAT_FILE}: it is not a data directory of Meshlog, or that file \
-                 is lost; name the directory that `meshlog serve` is given",
-                directory.display()
-            ),
-        ));
-    }
-    let _lock = disk.lock(directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::new(
-            ErrorKind::Locked,
-            format!("{} is open in another process: stop the broker first", directory.display()),
-        ),
-        _ => io_error("lock", directory, error),
-    })?;
     recovery::read_format(disk, directory)?;
     let Checkpoints { newest, kept, damage, .. } = checkpoint::find(disk, directory, &names)?;
     let mut report = Salvage::of(directory.to_owned(), damage);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{self, MERGE_RESERVE, RESERVE, io_error};
 use crate::disk::{Disk, OpenMode, read_all};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{Checkpoint, FILE_HEADER_BYTES, FORMAT_FILE, FileRecord, SegmentRecord};
 use crate::journal::slot_number;
@@ -58,27 +58,7 @@ pub fn verify(
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
     let disk = disk.as_ref();
-    let names = disk.list(directory).map_err(|error| io_error("list", directory, error))?;
-    if !names.iter().any(|name| name == FORMAT_FILE) {
-        return Err(Error::new(
-            ErrorKind::Format,
-            format!(
-                "{} holds no {FORMAT_FILE}: it is not a data directory of Meshlog, or that file \
-                 is lost; name the directory that `meshlog serve` is given",
-                directory.display()
-            ),
-        ));
-    }
-    let _lock = disk.lock(directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::new(
-            ErrorKind::Locked,
-            format!(
-                "{} is open in another process: stop the broker first, or verify a copy",
-                directory.display()
-            ),
-        ),
-        _ => io_error("lock", directory, error),
-    })?;
+    let _lock = recovery::lock_stopped(disk, directory, "stop the broker first, or verify a copy")?;
     let mut report = VerifyReport::of(directory.to_owned());
     report.format_version = recovery::read_format(disk, directory)?.version;
     report.files.push(size_of(disk, directory, FORMAT_FILE, FileKind::Format)?);
