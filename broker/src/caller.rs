@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-/// The program that makes a call. Without authentication its name is taken on trust, and what it
-/// does is recorded under a principal that says so.
+/// Who makes a call: a principal, the team it works for and the program it uses. Without
+/// authentication the name of the program is taken on trust, and what it does is recorded under a
+/// principal that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
+    /// Who is answerable: `unverified:<application>` unless somebody proved who it is.
+    pub principal: Arc<str>,
+    /// The team it works for; none if that was not proved.
+    pub team: Option<Arc<str>>,
     /// The name of the program, as it gave it; at most [`Caller::MAX_APPLICATION_BYTES`].
     pub application: Arc<str>,
 }
@@ -17,7 +22,7 @@ impl Caller {
     /// The application of a caller that names none.
     pub const ANONYMOUS: &'static str = "unknown";
 
-    /// A caller with this application name.
+    /// A caller of whom no more is known than the name of its application.
     #[must_use]
     pub fn new(application: &str) -> Self {
         let mut end = application.len().min(Self::MAX_APPLICATION_BYTES);
@@ -25,13 +30,14 @@ impl Caller {
             end -= 1;
         }
         let name = application[..end].trim();
-        Self { application: Arc::from(if name.is_empty() { Self::ANONYMOUS } else { name }) }
+        let application = Arc::from(if name.is_empty() { Self::ANONYMOUS } else { name });
+        Self { principal: format!("unverified:{application}").into(), team: None, application }
     }
 
     /// Who is recorded as the author of a change.
     #[must_use]
     pub fn principal(&self) -> String {
-        format!("unverified:{}", self.application)
+        self.principal.to_string()
     }
 }
 

@@ -43,7 +43,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         tracing::info!(caller = caller.principal(), "a backup begins");
         let backup = self.broker.backup(request.into_inner()).await;
         let backup = backup.map_err(|error| status_of(&error))?.until(self.drain.clone());
@@ -54,7 +54,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::TrimProductRequest>,
     ) -> Result<Response<v1::TrimProductResponse>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let answer = self.broker.trim_product(&caller, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status_of(&error))
     }

@@ -13,6 +13,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::convert::named_in;
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -23,7 +24,9 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let mut routes = routes;
+    let (mut routes, mut request) = (routes, request);
+    let caller = named_in(request.headers());
+    request.extensions_mut().insert(caller);
     let path = request.uri().path().to_owned();
     guarded(&path, async move { routes.call(request).await }).await
 }

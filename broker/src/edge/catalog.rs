@@ -40,7 +40,7 @@ macro_rules! catalogue {
                 &self,
                 request: Request<v1::$change_request>,
             ) -> Result<Response<v1::$changed>, Status> {
-                let caller = caller_of(request.metadata());
+                let caller = caller_of(&request);
                 let answer = self.broker.catalogue().$change(&caller, request.into_inner()).await;
                 answer.map(Response::new).map_err(|error| status_of(&error))
             })*
@@ -95,7 +95,7 @@ catalogue! {
             &self,
             request: Request<v1::DeleteProductRequest>,
         ) -> Result<Response<v1::DeleteProductResponse>, Status> {
-            let caller = caller_of(request.metadata());
+            let caller = caller_of(&request);
             let answer = self.broker.delete_product(&caller, request.into_inner()).await;
             answer.map(Response::new).map_err(|error| status_of(&error))
         }

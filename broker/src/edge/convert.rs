@@ -1,7 +1,7 @@
 //! Plain conversions between what the wire carries and what the broker takes.
 
+use http::HeaderMap;
 use meshlog_proto::v1;
-use tonic::metadata::MetadataMap;
 
 use super::status::rpc_status_of;
 use crate::caller::Caller;
@@ -10,12 +10,17 @@ use crate::record::AppendOutcome;
 /// Metadata key in which a program names itself.
 const APPLICATION: &str = "meshlog-application";
 
-/// Who makes a call, as it says.
-pub(super) fn caller_of(metadata: &MetadataMap) -> Caller {
-    metadata
+/// Who makes a call, as its headers say. Established once, where a call comes in.
+pub(super) fn named_in(headers: &HeaderMap) -> Caller {
+    headers
         .get(APPLICATION)
         .and_then(|name| name.to_str().ok())
         .map_or_else(Caller::default, Caller::new)
+}
+
+/// Who makes a call, as it was established.
+pub(super) fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// One result on a stream of appends.
@@ -34,10 +39,13 @@ mod tests {
 
     #[test]
     fn a_caller_is_known_by_the_name_it_gives() {
-        let mut metadata = MetadataMap::new();
-        assert_eq!(caller_of(&metadata), Caller::default());
-        metadata.insert(APPLICATION, "billing".parse().unwrap());
-        assert_eq!(caller_of(&metadata), Caller::new("billing"));
+        let mut headers = HeaderMap::new();
+        assert_eq!(named_in(&headers), Caller::default());
+        headers.insert(APPLICATION, "billing".parse().unwrap());
+        assert_eq!(named_in(&headers), Caller::new("billing"));
+        let mut request = tonic::Request::new(());
+        request.extensions_mut().insert(named_in(&headers));
+        assert_eq!(caller_of(&request), Caller::new("billing"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl RecordService for Records {
         &self,
         request: Request<server_v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let appended = self.broker.append(&caller, request.into_inner()).await;
         appended.map(Response::new).map_err(|error| status_of(&error))
     }
@@ -49,7 +49,7 @@ impl RecordService for Records {
         &self,
         request: Request<Streaming<server_v1::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let requests = request.into_inner().map(|item| item.map_err(|status| broken(&status)));
         let results = self.broker.append_stream_until(caller, requests, self.drain.clone());
         Ok(Response::new(Box::pin(append_responses(results))))
@@ -59,7 +59,7 @@ impl RecordService for Records {
         &self,
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<server_v1::ReadResponse>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         tokio::select! {
             read = self.broker.read(&caller, request.into_inner()) => {
                 read.map(Response::new).map_err(|error| status_of(&error))
@@ -75,7 +75,7 @@ impl RecordService for Records {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let subscription = self.broker.subscribe(&caller, request.into_inner()).await;
         let subscription = subscription.map_err(|error| status_of(&error))?;
         let messages = subscribe_responses(subscription.until(self.drain.clone()));

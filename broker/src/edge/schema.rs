@@ -26,7 +26,7 @@ impl SchemaService for Schemas {
         &self,
         request: Request<v1::AddSchemaVersionRequest>,
     ) -> Result<Response<v1::AddSchemaVersionResponse>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let answer =
             self.broker.catalogue().add_schema_version(&caller, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status_of(&error))

@@ -26,7 +26,7 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<v1::CommitOffsetsRequest>,
     ) -> Result<Response<v1::CommitOffsetsResponse>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let answer = self.broker.commit_offsets(&caller, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
@@ -51,7 +51,7 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<v1::DeleteCursorRequest>,
     ) -> Result<Response<v1::DeleteCursorResponse>, Status> {
-        let caller = caller_of(request.metadata());
+        let caller = caller_of(&request);
         let answer = self.broker.delete_cursor(&caller, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
