@@ -1,7 +1,7 @@
-//! The gRPC edge: the only place that knows tonic, hyper, http and tower.
+//! The edge: the only place that knows tonic, axum, hyper, http and tower.
 //!
 //! ```text
-//! listener ─ connection (cap, timeouts, HTTP/2 settings) ─ call (panics, foreign errors) ─ services
+//! listener ─ connection (cap, timeouts, HTTP/1.1 or 2) ─ call (panics, foreign errors) ─ services
 //! LocalConnector ──────┘ the same stack over a pipe in memory
 //! ```
 //!
@@ -14,6 +14,7 @@ mod catalog;
 mod connection;
 mod convert;
 mod local;
+mod preface;
 mod record;
 mod schema;
 mod server;
