@@ -56,8 +56,9 @@ pub struct StorageConfig {
     /// A partition is compacted when this much of it was not, and half as much as the rest.
     /// Default 4 MiB.
     pub compaction_min: ByteSize,
-    /// Bytes a second that merging and compaction read and write at most; a quarter of it while
-    /// appends are busy. Default 64 MiB.
+    /// Bytes a second that merging and compaction read and write; a quarter of it while appends are
+    /// busy, and more, without a limit in the end, as what waits for them grows. 0 switches both
+    /// off. Default 64 MiB.
     pub merge_rate: ByteSize,
 }
 
