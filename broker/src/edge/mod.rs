@@ -13,6 +13,7 @@ mod call;
 mod catalog;
 mod connection;
 mod convert;
+mod governance;
 mod local;
 mod preface;
 mod record;
@@ -21,6 +22,7 @@ mod server;
 mod services;
 mod status;
 mod subscription;
+mod watched;
 
 pub use local::LocalConnector;
 pub use server::serve;

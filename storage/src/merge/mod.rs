@@ -32,6 +32,7 @@ mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -71,6 +72,8 @@ pub(crate) struct Merger {
     requests: Mutex<VecDeque<(Vec<StreamId>, Told)>>,
     /// What went wrong last, for others, who do not wait for a step.
     note: Mutex<Option<String>>,
+    /// Bytes that merges would free, as far as that is known, for others too.
+    debt: AtomicU64,
 }
 
 struct Signal {
@@ -167,6 +170,11 @@ impl Merger {
     /// What went wrong last, if merging does not go on.
     pub(crate) fn note(&self) -> Option<String> {
         self.note.lock().clone()
+    }
+
+    /// Bytes that merges would free, as far as files were looked at.
+    pub(crate) fn debt(&self) -> u64 {
+        self.debt.load(Ordering::Relaxed)
     }
 
     /// The thread's loop.
@@ -284,6 +292,7 @@ impl Merger {
         }
         inner.looks = 0;
         let found = choose(engine, inner);
+        self.debt.store(inner.debt.waste, Ordering::Relaxed);
         inner.looking += clock.monotonic() - now;
         inner.wants_plan = unseen.old > 0;
         let looking = std::mem::take(&mut inner.looking);
