@@ -6,7 +6,8 @@ use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -14,6 +15,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::convert::named_in;
+use super::http as http_edge;
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -28,20 +30,54 @@ where
     let caller = named_in(request.headers());
     request.extensions_mut().insert(caller);
     let path = request.uri().path().to_owned();
-    guarded(&path, async move { routes.call(request).await }).await
+    let kind = grpc_kind(request.headers());
+    guarded(&path, kind, async move { routes.call(request).await }).await
+}
+
+/// The media type of a call of gRPC or gRPC-Web.
+fn grpc_kind(headers: &HeaderMap) -> Option<HeaderValue> {
+    let kind = headers.get(CONTENT_TYPE)?;
+    kind.as_bytes().starts_with(b"application/grpc").then(|| kind.clone())
 }
 
 async fn guarded(
     path: &str,
+    kind: Option<HeaderValue>,
     call: impl Future<Output = Result<Response<Body>, Infallible>>,
 ) -> Response<Body> {
     match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(Ok(response)) => match foreign_error(&response) {
-            Some(status) => status_of(&explain(&status)).into_http(),
-            None => response,
-        },
+        Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => status_of(&panicked(path)).into_http(),
+        Err(_) => match kind {
+            Some(kind) => {
+                let mut response = status_of(&panicked(path)).into_http();
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            None => http_edge::problem(&panicked(path)).map(Body::new),
+        },
+    }
+}
+
+/// An answer of gRPC in which tonic's own refusals have our reasons.
+pub(super) async fn explained(response: Response<axum::body::Body>) -> Response<axum::body::Body> {
+    match foreign_error(response.headers()) {
+        Some(status) => status_of(&explain(&status)).into_http(),
+        None => response,
+    }
+}
+
+/// The answer to a call of something that there is not.
+pub(super) async fn unknown(request: axum::extract::Request) -> Response<axum::body::Body> {
+    match grpc_kind(request.headers()) {
+        Some(kind) => {
+            let path = request.uri().path();
+            let status = Status::unimplemented(format!("there is no {path}; ask reflection"));
+            let mut response = status.into_http();
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        None => http_edge::unknown(request).await,
     }
 }
 
@@ -56,11 +92,11 @@ pub(super) fn panicked(path: &str) -> Error {
 }
 
 /// A refusal by tonic before any handler ran, which therefore lacks our reason.
-fn foreign_error(response: &Response<Body>) -> Option<Status> {
-    if response.headers().contains_key(REASON_TRAILER) {
+fn foreign_error(headers: &HeaderMap) -> Option<Status> {
+    if headers.contains_key(REASON_TRAILER) {
         return None;
     }
-    Status::from_header_map(response.headers())
+    Status::from_header_map(headers)
         .filter(|status| matches!(status.code(), Code::OutOfRange | Code::Internal))
 }
 
@@ -92,7 +128,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_fails_only_its_call_and_says_so() {
-        let response = guarded("/meshlog.v1.RecordService/Append", async { panic!("a defect") });
+        let kind = Some(HeaderValue::from_static("application/grpc"));
+        let call = async { panic!("a defect") };
+        let response = guarded("/meshlog.v1.RecordService/Append", kind, call);
         let status = Status::from_header_map(response.await.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.metadata().get("meshlog-applied").unwrap(), "unknown");

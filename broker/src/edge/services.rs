@@ -1,5 +1,10 @@
-//! All services of the port: ours, health and reflection.
+//! Everything that one port answers: our services, health and reflection in gRPC and gRPC-Web, and
+//! the routes of HTTP.
 
+use std::sync::Arc;
+
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::any;
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
@@ -10,9 +15,12 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tonic_web::GrpcWebLayer;
 
 use super::admin::Admin;
+use super::call;
 use super::catalog::Catalog;
+use super::http;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
@@ -45,7 +53,7 @@ impl Services {
     pub(super) async fn new(broker: &Broker, drain: &CancellationToken) -> Result<Self> {
         let records = Records::new(broker.clone(), drain.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = Routes::new(
+        let grpc = Routes::new(
             RecordServiceServer::new(records)
                 .max_decoding_message_size(MAX_REQUEST_BYTES + DECODE_SLACK),
         )
@@ -57,7 +65,15 @@ impl Services {
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?)
-        .prepare();
+        .into_axum_router()
+        .layer(map_response(call::explained))
+        .layer(GrpcWebLayer::new());
+        let rules = Arc::new(broker.config().http.clone());
+        let router = http::router(broker.clone(), drain.clone())
+            .merge(grpc)
+            .fallback(any(call::unknown))
+            .layer(from_fn_with_state(rules, http::guard));
+        let routes = Routes::from(router).prepare();
         let services = Self { routes, health };
         services.tell(ServingStatus::Serving).await;
         Ok(services)
