@@ -169,10 +169,10 @@ impl Default for EdgeConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     /// Origins whose pages may use the broker from a browser, for instance
-    /// `https://portal.example`. Default: none, so CORS is off.
+    /// `https://portal.example`. None of another site may otherwise. Default [].
     pub allowed_origins: Vec<String>,
     /// Names under which the broker is reached, beside localhost and IP addresses. A call over HTTP
-    /// to any other name is refused. Default: none.
+    /// to any other name is refused. Default [].
     pub allowed_hosts: Vec<String>,
     /// A tail of records whose client takes nothing for this long is cut off. Default 30 s.
     pub tail_deadline: Span,

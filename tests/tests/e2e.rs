@@ -12,6 +12,8 @@ mod backup;
 mod catalogue;
 #[path = "e2e/catalogue_crash.rs"]
 mod catalogue_crash;
+#[path = "e2e/connections.rs"]
+mod connections;
 #[path = "e2e/cursors.rs"]
 mod cursors;
 #[path = "e2e/disk.rs"]
@@ -22,6 +24,8 @@ mod drain;
 mod errors;
 #[path = "e2e/health.rs"]
 mod health;
+#[path = "e2e/http.rs"]
+mod http;
 #[path = "e2e/idempotence.rs"]
 mod idempotence;
 #[path = "e2e/language_fixtures.rs"]

@@ -1,37 +1,37 @@
-//! One call: a panic in a handler fails that call alone, and errors that tonic makes by itself get
-//! a reason like all others.
+//! One call of any protocol: a panic in a handler fails that call alone, and errors that tonic makes
+//! by itself get a reason like all others.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 
+use axum::Router;
+use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
-use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service;
+use tower::Service as _;
 
 use super::convert::named_in;
-use super::http as http_edge;
+use super::http::problem;
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
 
 /// Answers one call; never fails and never panics.
-pub(super) async fn answer<B>(routes: Routes, request: Request<B>) -> Response<Body>
+pub(super) async fn answer<B>(router: Router, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let (mut routes, mut request) = (routes, request);
+    let (mut router, mut request) = (router, request);
     let caller = named_in(request.headers());
     request.extensions_mut().insert(caller);
     let path = request.uri().path().to_owned();
     let kind = grpc_kind(request.headers());
-    guarded(&path, kind, async move { routes.call(request).await }).await
+    guarded(&path, kind, async move { router.call(request).await }).await
 }
 
 /// The media type of a call of gRPC or gRPC-Web.
@@ -49,18 +49,14 @@ async fn guarded(
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => match kind {
-            Some(kind) => {
-                let mut response = status_of(&panicked(path)).into_http();
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
-            }
-            None => http_edge::problem(&panicked(path)).map(Body::new),
+            Some(kind) => refused(&status_of(&panicked(path)), kind),
+            None => problem(&panicked(path)),
         },
     }
 }
 
-/// An answer of gRPC in which tonic's own refusals have our reasons.
-pub(super) async fn explained(response: Response<axum::body::Body>) -> Response<axum::body::Body> {
+/// An answer of gRPC, in which refusals by tonic itself get our reasons.
+pub(super) async fn explained(response: Response<Body>) -> Response<Body> {
     match foreign_error(response.headers()) {
         Some(status) => status_of(&explain(&status)).into_http(),
         None => response,
@@ -68,17 +64,24 @@ pub(super) async fn explained(response: Response<axum::body::Body>) -> Response<
 }
 
 /// The answer to a call of something that there is not.
-pub(super) async fn unknown(request: axum::extract::Request) -> Response<axum::body::Body> {
+pub(super) async fn unknown(request: Request<Body>) -> Response<Body> {
+    let path = request.uri().path();
     match grpc_kind(request.headers()) {
         Some(kind) => {
-            let path = request.uri().path();
-            let status = Status::unimplemented(format!("there is no {path}; ask reflection"));
-            let mut response = status.into_http();
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
+            refused(&Status::unimplemented(format!("there is no {path}; ask reflection")), kind)
         }
-        None => http_edge::unknown(request).await,
+        None => problem(&Error::new(
+            Reason::RouteNotFound,
+            format!("there is no {path}; GET /openapi.json lists what there is"),
+        )),
     }
+}
+
+/// A status in the form of gRPC that the caller speaks.
+fn refused(status: &Status, kind: HeaderValue) -> Response<Body> {
+    let mut response = status.clone().into_http();
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 /// A defect of ours; whether an append was applied is not known.
@@ -128,12 +131,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_fails_only_its_call_and_says_so() {
+        let path = "/meshlog.v1.RecordService/Append";
         let kind = Some(HeaderValue::from_static("application/grpc"));
-        let call = async { panic!("a defect") };
-        let response = guarded("/meshlog.v1.RecordService/Append", kind, call);
+        let response = guarded(path, kind, async { panic!("a defect") });
         let status = Status::from_header_map(response.await.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.metadata().get("meshlog-applied").unwrap(), "unknown");
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "INTERNAL");
+        let response = guarded("/v1/products", None, async { panic!("a defect") }).await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["meshlog-applied"], "unknown");
     }
 }

@@ -14,13 +14,16 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connections;
+use super::connection::{Connections, Peer};
 use super::services::Services;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 
 /// Pause after a failed accept, for instance when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often health checks learn whether records are taken, for instance because the disk is full.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Serves a broker on a bound listener until `shutdown` resolves or the broker closes, then drains.
 /// The broker stays open.
@@ -49,14 +52,17 @@ pub async fn serve(
     let config = broker.config().edge.clone();
     let drain = CancellationToken::new();
     let services = Services::new(&broker, &drain).await?;
-    let connections = Connections::new(&config, services.routes(), drain.clone());
+    let connections = Connections::new(&config, services.router(), drain.clone());
     let places = Arc::new(Semaphore::new(config.max_connections as usize));
     let mut open = JoinSet::new();
     let closing = broker.closing().clone();
     let journal_failed = broker.journal_failed().clone();
     let mut failed = false;
+    let mut serving = true;
     let mut looks = tokio::time::interval(crate::space::LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = tokio::time::interval(CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = std::pin::pin!(shutdown);
     tracing::info!(%address, "listening");
     loop {
@@ -68,7 +74,14 @@ pub async fn serve(
             () = journal_failed.cancelled(), if !failed => {
                 failed = true;
                 tracing::error!("the journal refuses appends; reads go on until a restart");
-                services.records_not_serving().await;
+                checks.reset_immediately();
+            }
+            _ = checks.tick() => {
+                let ready = broker.why_not_ready(false).is_empty();
+                if ready != serving {
+                    serving = ready;
+                    services.records_serving(ready).await;
+                }
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -84,7 +97,7 @@ pub async fn serve(
                     let connections = connections.clone();
                     let patience = config.first_request_timeout.into();
                     open.spawn(async move {
-                        connections.serve(stream, Some(patience)).await;
+                        connections.serve(stream, Peer { address: Some(peer) }, Some(patience)).await;
                         drop(place);
                     });
                 }

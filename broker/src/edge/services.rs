@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::any;
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
@@ -18,12 +19,11 @@ use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 
 use super::admin::Admin;
-use super::call;
 use super::catalog::Catalog;
-use super::http;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
+use super::{call, http};
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -34,7 +34,7 @@ const DECODE_SLACK: usize = 64 << 10;
 
 /// Every service of one server.
 pub(super) struct Services {
-    routes: Routes,
+    router: Router,
     health: HealthReporter,
 }
 
@@ -68,20 +68,21 @@ impl Services {
         .into_axum_router()
         .layer(map_response(call::explained))
         .layer(GrpcWebLayer::new());
-        let rules = Arc::new(broker.config().http.clone());
+        let browsers = Arc::new(broker.config().http.clone());
         let router = http::router(broker.clone(), drain.clone())
             .merge(grpc)
             .fallback(any(call::unknown))
-            .layer(from_fn_with_state(rules, http::guard));
-        let routes = Routes::from(router).prepare();
-        let services = Self { routes, health };
+            .layer(from_fn_with_state(browsers, http::guard))
+            // Makes the router ready to run.
+            .with_state(());
+        let services = Self { router, health };
         services.tell(ServingStatus::Serving).await;
         Ok(services)
     }
 
-    /// Routes calls to the services.
-    pub(super) fn routes(&self) -> Routes {
-        self.routes.clone()
+    /// Routes calls of every protocol to the services.
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// From now on health checks say that this server takes no new work.
@@ -89,10 +90,12 @@ impl Services {
         self.tell(ServingStatus::NotServing).await;
     }
 
-    /// From now on health checks say that records are not taken; everything else goes on.
-    pub(super) async fn records_not_serving(&self) {
+    /// From now on health checks say that records are taken, or that they are not; everything else
+    /// goes on.
+    pub(super) async fn records_serving(&self, serving: bool) {
         let name = <RecordServiceServer<Records> as NamedService>::NAME;
-        self.health.set_service_status(name, ServingStatus::NotServing).await;
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.health.set_service_status(name, status).await;
     }
 
     async fn tell(&self, status: ServingStatus) {

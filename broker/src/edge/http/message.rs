@@ -65,37 +65,30 @@ pub(super) fn put(
     path: &str,
     text: &str,
 ) -> Result<()> {
-    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
-    let Some(field) = field(descriptor, name) else {
-        return Err(Error::new(
-            Reason::InvalidArgument,
-            format!("there is no parameter `{path}`; GET /openapi.json lists those there are"),
-        )
-        .with("field", path));
-    };
-    let key = match json.contains_key(field.json_name()) {
-        true => field.json_name(),
-        false => field.name(),
-    };
-    if let (Some(rest), Kind::Message(inner)) = (rest, field.kind()) {
+    let (outer, name) = path.rsplit_once('.').map_or((None, path), |(o, name)| (Some(o), name));
+    let (mut json, mut descriptor) = (json, descriptor.clone());
+    for outer in outer.iter().flat_map(|outer| outer.split('.')) {
+        let field = field(&descriptor, outer).ok_or_else(|| unknown(path))?;
+        let Kind::Message(inner) = field.kind() else { return Err(unknown(path)) };
+        let key = key_in(json, &field);
         let inside = json.entry(key).or_insert_with(|| Value::Object(Map::new()));
-        let Value::Object(inside) = inside else {
-            return Err(contradiction(path, text));
-        };
-        return put(inside, &inner, rest, text);
+        json = inside.as_object_mut().ok_or_else(|| contradiction(path, text))?;
+        descriptor = inner;
     }
+    let field = field(&descriptor, name).ok_or_else(|| unknown(path))?;
     let value = match field.kind() {
         Kind::Bool if text == "true" || text.is_empty() => Value::Bool(true),
         Kind::Bool if text == "false" => Value::Bool(false),
         _ => Value::String(text.to_owned()),
     };
-    match json.get_mut(key) {
+    let key = key_in(json, &field);
+    match json.get_mut(&key) {
         Some(Value::Array(values)) if field.is_list() => values.push(value),
         None if field.is_list() => {
-            json.insert(key.to_owned(), Value::Array(vec![value]));
+            json.insert(key, Value::Array(vec![value]));
         }
         None => {
-            json.insert(key.to_owned(), value);
+            json.insert(key, value);
         }
         Some(there) if *there == value => {}
         Some(_) => return Err(contradiction(path, text)),
@@ -103,8 +96,24 @@ pub(super) fn put(
     Ok(())
 }
 
+/// The spelling of a field that is there already, or that of the contract.
+fn key_in(json: &Map<String, Value>, field: &FieldDescriptor) -> String {
+    match json.contains_key(field.json_name()) {
+        true => field.json_name().to_owned(),
+        false => field.name().to_owned(),
+    }
+}
+
 fn field(descriptor: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
     descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name))
+}
+
+fn unknown(path: &str) -> Error {
+    Error::new(
+        Reason::InvalidArgument,
+        format!("there is no parameter `{path}`; GET /openapi.json lists those there are"),
+    )
+    .with("field", path)
 }
 
 fn contradiction(path: &str, text: &str) -> Error {

@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use browser::guard;
 pub(super) use problem::response as problem;
-pub(super) use route::unknown;
 
 use crate::broker::Broker;
 use crate::error::{Error, Reason};

@@ -129,12 +129,11 @@ mod tests {
         for reason in Reason::ALL {
             let own = status_of(*reason) != status_of_code(code(*reason));
             let row = rows.iter().find(|(left, _)| *left == reason.text());
-            assert_eq!(
-                row.map(|(_, status)| *status),
-                own.then(|| status_of(*reason)).as_ref().map(StatusCode::as_str),
-                "{}",
-                reason.text()
-            );
+            // A reason may be called as a code is.
+            assert!(row.is_some() || !own, "no row for {}", reason.text());
+            if let Some((name, status)) = row {
+                assert_eq!(*status, status_of(*reason).as_str(), "{name}");
+            }
         }
     }
 

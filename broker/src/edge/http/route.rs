@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Response};
 use super::problem;
 use super::{Http, transcode};
 use crate::caller::Caller;
+use crate::edge::connection::Cut;
 use crate::error::{Error, Reason, Result};
 
 /// What answers later.
@@ -68,6 +69,8 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    /// Ends the connection; none if others share it.
+    pub(super) cut: Option<Cut>,
 }
 
 impl Call {
@@ -111,8 +114,9 @@ pub(super) fn router(routes: Vec<Route>, http: Arc<Http>) -> Router {
                 let answer = match query {
                     Ok(Query(query)) => {
                         let (parts, body) = request.into_parts();
-                        let headers = parts.headers;
-                        let call = Call { http, caller, path, query, headers, body };
+                        let (headers, mut extensions) = (parts.headers, parts.extensions);
+                        let cut = extensions.remove();
+                        let call = Call { http, caller, path, query, headers, body, cut };
                         match &*operation {
                             Operation::Message(rpc) => transcode::answer(rpc, call).await,
                             Operation::Own(_, answer) => answer(call).await,
@@ -139,13 +143,5 @@ async fn wrong_method(request: Request) -> Response<Body> {
             request.method(),
             request.uri().path()
         ),
-    ))
-}
-
-/// The answer to an address that no route has.
-pub(in crate::edge) async fn unknown(request: Request) -> Response<Body> {
-    problem::response(&Error::new(
-        Reason::RouteNotFound,
-        format!("there is no {}; GET /openapi.json lists what there is", request.uri().path()),
     ))
 }

@@ -33,6 +33,7 @@ use super::read::{Asked, records_of, too_many_partitions};
 use super::{Http, media, position, problem};
 use crate::caller::Caller;
 use crate::edge::call::panicked;
+use crate::edge::connection::Cut;
 use crate::error::{Error, Result};
 use crate::record::{Subscription, envelope};
 
@@ -51,6 +52,7 @@ pub(super) async fn answer(
     caller: &Caller,
     asked: Asked,
     headers: &HeaderMap,
+    cut: Option<Cut>,
 ) -> Result<Response<Body>> {
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let from = last.filter(|id| !id.is_empty()).unwrap_or(&asked.from);
@@ -68,6 +70,7 @@ pub(super) async fn answer(
     let mut tail = Tail {
         subscription,
         sender,
+        cut,
         deadline: http.broker.config().http.tail_deadline.into(),
         product: asked.product,
         caller: caller.clone(),
@@ -95,6 +98,7 @@ pub(super) async fn answer(
 struct Tail {
     subscription: Subscription,
     sender: mpsc::Sender<Bytes>,
+    cut: Option<Cut>,
     deadline: Duration,
     product: String,
     caller: Caller,
@@ -220,6 +224,9 @@ impl Tail {
                     resume = self.taken,
                     "a tail whose client takes nothing is cut off; it can go on at `resume`"
                 );
+                if let Some(cut) = &self.cut {
+                    cut.cut();
+                }
                 Err(Gone)
             }
         }

@@ -6,13 +6,13 @@ mod grpc_web;
 mod records;
 mod tail;
 
-use axum::body::Body as AxumBody;
+use axum::Router;
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use meshlog_proto::v1;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use crate::edge::call;
 use crate::edge::services::Services;
@@ -22,7 +22,7 @@ use crate::{Broker, Caller, Config};
 pub(super) struct Port {
     pub(super) broker: Broker,
     pub(super) drain: CancellationToken,
-    routes: Routes,
+    router: Router,
 }
 
 /// What came back.
@@ -69,8 +69,8 @@ impl Port {
     pub(super) async fn open_with(config: Config) -> Self {
         let broker = Broker::open(config).unwrap();
         let drain = CancellationToken::new();
-        let routes = Services::new(&broker, &drain).await.unwrap().routes();
-        Self { broker, drain, routes }
+        let router = Services::new(&broker, &drain).await.unwrap().router();
+        Self { broker, drain, router }
     }
 
     /// With a product in `sandbox` that takes anything.
@@ -91,14 +91,14 @@ impl Port {
         &self,
         call: &str,
         headers: &[(&str, &str)],
-        body: impl Into<AxumBody>,
-    ) -> http::Response<tonic::body::Body> {
+        body: impl Into<Body>,
+    ) -> http::Response<Body> {
         let (method, path) = call.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        call::answer(self.routes.clone(), request.body(body.into()).unwrap()).await
+        call::answer(self.router.clone(), request.body(body.into()).unwrap()).await
     }
 
     /// One call to its end.
@@ -106,10 +106,10 @@ impl Port {
         &self,
         call: &str,
         headers: &[(&str, &str)],
-        body: impl Into<AxumBody>,
+        body: impl Into<Body>,
     ) -> Answer {
         let (parts, body) = self.begin(call, headers, body).await.into_parts();
-        let body = axum::body::to_bytes(AxumBody::new(body), usize::MAX).await.unwrap();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use axum::body::Body;
 use futures_util::StreamExt as _;
 use meshlog_proto::v1;
 
@@ -25,7 +24,7 @@ impl Events {
         let response = port.begin(&format!("{GET}{query}"), &headers, "").await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: Body::new(response.into_body()).into_data_stream(), text: String::new() }
+        Self { body: response.into_body().into_data_stream(), text: String::new() }
     }
 
     /// The next block, as lines; `None` at the end.
