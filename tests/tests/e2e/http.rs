@@ -76,7 +76,7 @@ async fn readiness_and_health_say_the_same_when_the_disk_is_full() {
     broker.disk().fill();
     let large = "x".repeat(60_000);
     for _ in 0..40 {
-        if broker.records().append(append("sandbox.a").value(&large)).await.is_err() {
+        if broker.records().append(append("sandbox.a").value(large.clone())).await.is_err() {
             break;
         }
     }
@@ -110,7 +110,7 @@ async fn a_tail_that_never_reads_loses_its_connection_and_nobody_else_does() {
     broker.create(product("sandbox.a")).await;
     let large = "x".repeat(900_000);
     for _ in 0..24 {
-        broker.records().append(append("sandbox.a").value(&large)).await.unwrap();
+        broker.records().append(append("sandbox.a").value(large.clone())).await.unwrap();
     }
     let events = "accept: text/event-stream\r\n";
     let mut stalled = send(&broker, &format!("GET {RECORDS}"), events, "").await;
