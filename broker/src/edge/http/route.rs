@@ -42,6 +42,9 @@ pub(super) enum Operation {
     ),
 }
 
+/// Calls an RPC with an encoded request, and answers with the encoded response.
+pub(super) type Invoke = fn(Arc<Http>, Caller, Bytes) -> Later<Result<Vec<u8>>>;
+
 /// A unary RPC that a route stands for.
 pub(super) struct Rpc {
     /// `CatalogService/GetProduct`.
@@ -56,7 +59,7 @@ pub(super) struct Rpc {
     /// Whether the request is the body. Otherwise its fields are query parameters.
     pub(super) has_body: bool,
     /// Calls it with an encoded request.
-    pub(super) call: fn(Arc<Http>, Caller, Bytes) -> Later<Result<Vec<u8>>>,
+    pub(super) call: Invoke,
 }
 
 /// One call of a route.
