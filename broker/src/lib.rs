@@ -3,6 +3,7 @@
 //! Start with [`Broker`]. With the cargo feature `edge` (default) it also speaks gRPC, over TCP
 //! with [`edge::serve`] or inside the process with `Broker::local_connector`.
 
+pub mod audit;
 pub mod backup;
 mod broker;
 mod caller;
@@ -11,6 +12,7 @@ pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+pub mod metrics;
 pub mod record;
 pub mod recover;
 mod retention;
@@ -20,6 +22,7 @@ mod search;
 mod space;
 mod subscription;
 mod time;
+pub mod trace;
 mod usage;
 pub mod verify;
 

@@ -7,6 +7,8 @@
 
 #[path = "tools/browser.rs"]
 mod browser;
+#[path = "tools/deploy.rs"]
+mod deploy;
 #[path = "tools/grpcurl.rs"]
 mod grpcurl;
 #[path = "tools/http.rs"]
@@ -37,6 +39,23 @@ fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).filter(|one| !one.starts_with('-')).collect();
     let checks: &[(&str, Check)] = &[
         ("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean),
+        ("the alert rules pass `promtool check rules`", deploy::alert_rules_are_valid),
+        (
+            "the page of metrics passes `promtool check metrics`",
+            deploy::the_page_of_metrics_is_well_formed,
+        ),
+        (
+            "the unit passes `systemd-analyze verify` and `security`",
+            deploy::the_unit_is_valid_and_hardened,
+        ),
+        (
+            "the Debian package installs, runs and is removed",
+            deploy::the_debian_package_installs_and_runs,
+        ),
+        (
+            "the container file is valid and its health check works",
+            deploy::the_container_file_is_valid_and_its_health_check_works,
+        ),
         ("`grpcurl` lists, describes, calls, follows and shows error details", grpcurl::check),
         ("a page in a real browser uses the broker if its origin is allowed", browser::check),
     ];

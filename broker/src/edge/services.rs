@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
+use meshlog_proto::v1::governance_service_server::GovernanceServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
 use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
@@ -20,12 +21,15 @@ use tonic_web::GrpcWebLayer;
 
 use super::admin::Admin;
 use super::catalog::Catalog;
+use super::governance::Governance;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
+use super::watched::watch;
 use super::{call, http};
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
+use crate::metrics::CONTENT_TYPE;
 use crate::record::limits::MAX_REQUEST_BYTES;
 
 /// Room for the frame around a request of the largest size, and for a request that is a little too
@@ -39,13 +43,14 @@ pub(super) struct Services {
 }
 
 /// What health is told about; the empty name is the whole server.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "",
     <RecordServiceServer<Records> as NamedService>::NAME,
     <CatalogServiceServer<Catalog> as NamedService>::NAME,
     <SchemaServiceServer<Schemas> as NamedService>::NAME,
     <SubscriptionServiceServer<Subscriptions> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
+    <GovernanceServiceServer<Governance> as NamedService>::NAME,
 ];
 
 impl Services {
@@ -61,15 +66,19 @@ impl Services {
         .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
         .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
         .add_service(AdminServiceServer::new(Admin::new(broker.clone(), drain.clone())))
+        .add_service(GovernanceServiceServer::new(Governance::new(broker.clone())))
         .add_service(health_service)
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
-        .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?)
-        .into_axum_router()
-        .layer(map_response(call::explained))
-        .layer(GrpcWebLayer::new());
+        .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?);
+        let watched = || from_fn_with_state(Arc::clone(broker.metrics()), watch);
+        let grpc = grpc.into_axum_router().layer(map_response(call::explained));
+        // What is noted of a call is read from gRPC, before it becomes gRPC-Web.
+        let grpc = grpc.layer(watched()).layer(GrpcWebLayer::new());
         let browsers = Arc::new(broker.config().http.clone());
         let router = http::router(broker.clone(), drain.clone())
+            .merge(metrics_routes(broker))
+            .layer(watched())
             .merge(grpc)
             .fallback(any(call::unknown))
             .layer(from_fn_with_state(browsers, http::guard))
@@ -103,6 +112,20 @@ impl Services {
             self.health.set_service_status(name, status).await;
         }
     }
+}
+
+/// What those who watch the broker read.
+fn metrics_routes(broker: &Broker) -> Router {
+    let page = |text: String| ([(::http::header::CONTENT_TYPE, CONTENT_TYPE)], text);
+    let whole = broker.clone();
+    let mut router = Router::new()
+        .route("/metrics", get(move || std::future::ready(page(whole.metrics_page()))));
+    if broker.config().metrics.per_product {
+        let broker = broker.clone();
+        let products = move || std::future::ready(page(broker.product_metrics_page()));
+        router = router.route("/metrics/products", get(products));
+    }
+    router
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

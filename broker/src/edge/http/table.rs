@@ -160,7 +160,7 @@ fn others() -> Vec<Route> {
         rpc!(POST "/v1/cursors/{cursor}/{product}" ["cursor", "product"] "body", SubscriptionService/CommitOffsets(CommitOffsetsRequest) -> CommitOffsetsResponse,
             |broker, caller, asked| broker.commit_offsets(caller, asked).await),
         rpc!(POST "/v1/erase" [] "body", AdminService/EraseDeletedRecords(EraseDeletedRecordsRequest) -> EraseDeletedRecordsResponse,
-            |broker, caller, asked| broker.erase_deleted_records(asked).await),
+            |broker, caller, asked| broker.erase_deleted_records(caller, asked).await),
         rpc!(GET "/v1/server" [] "query", AdminService/GetServerInfo(GetServerInfoRequest) -> GetServerInfoResponse,
             |broker, caller, asked| { let v1::GetServerInfoRequest {} = asked; Ok(broker.server_info()) }),
     ]
