@@ -16,6 +16,7 @@ fn framed(message: &impl Message) -> Bytes {
 }
 
 /// Messages and trailers of an answer.
+#[expect(clippy::big_endian_bytes, reason = "gRPC writes lengths so")]
 fn frames(mut body: &[u8]) -> (Vec<&[u8]>, String) {
     let (mut messages, mut trailers) = (Vec::new(), String::new());
     while let [kind, rest @ ..] = body {
