@@ -265,6 +265,17 @@ impl Broker {
         &self.inner.journal_failed
     }
 
+    /// Why records are not taken now, one sentence each; empty if they are.
+    #[cfg(feature = "edge")]
+    pub(crate) fn why_not_ready(&self, draining: bool) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if draining || self.inner.closing.is_cancelled() {
+            reasons.push(Error::shutting_down().to_string());
+        }
+        reasons.extend(self.storage().health().appends_refused);
+        reasons
+    }
+
     /// Connections that [`Broker::close`] waits for.
     #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "only the edge has connections"))]
     pub(crate) fn tasks(&self) -> &TaskTracker {

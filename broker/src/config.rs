@@ -26,6 +26,8 @@ pub struct Config {
     pub appends: AppendConfig,
     /// Connections.
     pub edge: EdgeConfig,
+    /// HTTP with JSON, and browsers.
+    pub http: HttpConfig,
     /// What is told to those who watch the broker.
     pub metrics: MetricsConfig,
 }
@@ -182,6 +184,30 @@ impl Default for EdgeConfig {
             keepalive_interval: Span::seconds(20),
             keepalive_timeout: Span::seconds(10),
             drain_deadline: Span::seconds(10),
+        }
+    }
+}
+
+/// HTTP with JSON, and browsers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Origins whose pages may use the broker from a browser, for instance
+    /// `https://portal.example`. None of another site may otherwise. Default [].
+    pub allowed_origins: Vec<String>,
+    /// Names under which the broker is reached, beside localhost and IP addresses. A call over HTTP
+    /// to any other name is refused. Default [].
+    pub allowed_hosts: Vec<String>,
+    /// A tail of records whose client takes nothing for this long is cut off. Default 30 s.
+    pub tail_deadline: Span,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            tail_deadline: Span::seconds(30),
         }
     }
 }

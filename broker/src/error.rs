@@ -120,6 +120,16 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN",
     /// A defect of the broker.
     Internal = "INTERNAL",
+    /// Over HTTP: there is nothing at this address.
+    RouteNotFound = "ROUTE_NOT_FOUND",
+    /// Over HTTP: what is at this address does not know the method.
+    MethodNotAllowed = "METHOD_NOT_ALLOWED",
+    /// Over HTTP: the body is of a media type that is not understood here.
+    MediaTypeUnsupported = "MEDIA_TYPE_UNSUPPORTED",
+    /// Over HTTP: the broker is not known under this name.
+    HostRefused = "HOST_REFUSED",
+    /// The call comes from a page of another site.
+    OriginRefused = "ORIGIN_REFUSED",
     /// The data directory cannot be opened, for instance because another process has it.
     DirectoryUnavailable = "DIRECTORY_UNAVAILABLE",
     /// The listening address cannot be used.

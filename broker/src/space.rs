@@ -134,12 +134,6 @@ impl Broker {
         (Some(message), warning)
     }
 
-    /// True while appends are refused, for lack of room or for good.
-    #[cfg(feature = "edge")]
-    pub(crate) fn is_full(&self) -> bool {
-        self.storage().health().appends_refused.is_some()
-    }
-
     /// Looks, and tells the log if the disk fills; answers whether it does.
     #[cfg(feature = "edge")]
     pub(crate) fn watch_space(&self) -> bool {

@@ -78,10 +78,12 @@ impl Exit {
             | "OFFSET_MISMATCH"
             | "ETAG_MISMATCH"
             | "PRODUCER_FENCED" => Self::Conflict,
+            "HOST_REFUSED" | "ORIGIN_REFUSED" => Self::Denied,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
             | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" => Self::Unavailable,
             "DATA_LOSS" => Self::Corruption,
+            "ROUTE_NOT_FOUND" | "METHOD_NOT_ALLOWED" | "MEDIA_TYPE_UNSUPPORTED" => Self::Error,
             "BATCH_MALFORMED"
             | "TOO_LARGE"
             | "OFFSET_OUT_OF_RANGE"

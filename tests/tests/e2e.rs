@@ -26,6 +26,8 @@ mod drain;
 mod errors;
 #[path = "e2e/health.rs"]
 mod health;
+#[path = "e2e/http.rs"]
+mod http;
 #[path = "e2e/idempotence.rs"]
 mod idempotence;
 #[path = "e2e/language_fixtures.rs"]

@@ -5,11 +5,22 @@
 
 #![allow(clippy::print_stdout, reason = "the report is this program's output")]
 
+#[path = "tools/browser.rs"]
+mod browser;
 #[path = "tools/deploy.rs"]
 mod deploy;
+#[path = "tools/grpcurl.rs"]
+mod grpcurl;
+#[path = "tools/http.rs"]
+mod http;
+#[path = "tools/install.rs"]
+mod install;
 
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Command, ExitCode};
+
+use install::npm_tool;
 
 /// The version of buf that is installed if there is none.
 const BUF: &str = "@bufbuild/buf@1.75.0";
@@ -25,6 +36,7 @@ type Check = fn(bool) -> Outcome;
 
 fn main() -> ExitCode {
     let is_required = std::env::var("MESHLOG_REQUIRE").is_ok_and(|value| value == "all");
+    let asked: Vec<String> = std::env::args().skip(1).filter(|one| !one.starts_with('-')).collect();
     let checks: &[(&str, Check)] = &[
         ("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean),
         ("the alert rules pass `promtool check rules`", deploy::alert_rules_are_valid),
@@ -44,7 +56,11 @@ fn main() -> ExitCode {
             "the container file is valid and its health check works",
             deploy::the_container_file_is_valid_and_its_health_check_works,
         ),
+        ("`grpcurl` lists, describes, calls, follows and shows error details", grpcurl::check),
+        ("a page in a real browser uses the broker if its origin is allowed", browser::check),
     ];
+    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|one| name.contains(one));
+    let checks = checks.iter().filter(|(name, _)| is_asked(name));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, check) in checks {
         match check(is_required) {
@@ -79,27 +95,10 @@ fn root() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-/// A tool from `PATH`, or one installed from the npm registry into a folder of this build.
-fn npm_tool(name: &str, package: &str, may_install: bool) -> Result<PathBuf, String> {
-    if Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()) {
-        return Ok(name.into());
-    }
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("npm");
-    let tool = folder.join("node_modules/.bin").join(name);
-    if tool.exists() {
-        return Ok(tool);
-    }
-    if !may_install {
-        return Err(format!("{name} is not installed; `npm install -g {package}` installs it"));
-    }
-    let mut install = Command::new("npm");
-    install.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg(package);
-    match run(&mut install) {
-        Outcome::Passed => Ok(tool),
-        Outcome::Failed(why) | Outcome::Skipped(why) => {
-            Err(format!("{name} is not installed and npm could not install it:\n{why}"))
-        }
-    }
+/// An address that nobody listens on now.
+fn free_port() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    listener.local_addr().map_err(|error| error.to_string())
 }
 
 fn run(command: &mut Command) -> Outcome {

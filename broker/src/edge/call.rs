@@ -9,12 +9,13 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
 use tonic::{Code, Status};
 use tower::Service as _;
 
 use super::convert::named_in;
+use super::http::problem;
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -29,37 +30,58 @@ where
     let caller = named_in(request.headers());
     request.extensions_mut().insert(caller);
     let path = request.uri().path().to_owned();
-    let is_grpc = is_grpc(request.headers());
-    guarded(&path, is_grpc, async move { router.call(request).await }).await
+    let kind = grpc_kind(request.headers());
+    guarded(&path, kind, async move { router.call(request).await }).await
 }
 
-/// Whether a request or an answer is one of gRPC.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    kind.starts_with(b"application/grpc")
+/// The media type of a call of gRPC or gRPC-Web.
+fn grpc_kind(headers: &HeaderMap) -> Option<HeaderValue> {
+    let kind = headers.get(CONTENT_TYPE)?;
+    kind.as_bytes().starts_with(b"application/grpc").then(|| kind.clone())
 }
 
 async fn guarded(
     path: &str,
-    is_grpc: bool,
+    kind: Option<HeaderValue>,
     call: impl Future<Output = Result<Response<Body>, Infallible>>,
 ) -> Response<Body> {
     match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(Ok(response)) => match foreign_error(&response) {
-            Some(status) => status_of(&explain(&status)).into_http(),
-            None => response,
-        },
+        Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => {
-            let error = panicked(path);
-            if is_grpc {
-                return status_of(&error).into_http();
-            }
-            let mut response = Response::new(Body::from(error.to_string()));
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
+        Err(_) => match kind {
+            Some(kind) => refused(&status_of(&panicked(path)), kind),
+            None => problem(&panicked(path)),
+        },
     }
+}
+
+/// An answer of gRPC, in which refusals by tonic itself get our reasons.
+pub(super) async fn explained(response: Response<Body>) -> Response<Body> {
+    match foreign_error(response.headers()) {
+        Some(status) => status_of(&explain(&status)).into_http(),
+        None => response,
+    }
+}
+
+/// The answer to a call of something that there is not.
+pub(super) async fn unknown(request: Request<Body>) -> Response<Body> {
+    let path = request.uri().path();
+    match grpc_kind(request.headers()) {
+        Some(kind) => {
+            refused(&Status::unimplemented(format!("there is no {path}; ask reflection")), kind)
+        }
+        None => problem(&Error::new(
+            Reason::RouteNotFound,
+            format!("there is no {path}; GET /openapi.json lists what there is"),
+        )),
+    }
+}
+
+/// A status in the form of gRPC that the caller speaks.
+fn refused(status: &Status, kind: HeaderValue) -> Response<Body> {
+    let mut response = status.clone().into_http();
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 /// A defect of ours; whether an append was applied is not known.
@@ -73,11 +95,11 @@ pub(super) fn panicked(path: &str) -> Error {
 }
 
 /// A refusal by tonic before any handler ran, which therefore lacks our reason.
-fn foreign_error(response: &Response<Body>) -> Option<Status> {
-    if response.headers().contains_key(REASON_TRAILER) {
+fn foreign_error(headers: &HeaderMap) -> Option<Status> {
+    if headers.contains_key(REASON_TRAILER) {
         return None;
     }
-    Status::from_header_map(response.headers())
+    Status::from_header_map(headers)
         .filter(|status| matches!(status.code(), Code::OutOfRange | Code::Internal))
 }
 
@@ -109,11 +131,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_fails_only_its_call_and_says_so() {
-        let response =
-            guarded("/meshlog.v1.RecordService/Append", true, async { panic!("a defect") });
+        let path = "/meshlog.v1.RecordService/Append";
+        let kind = Some(HeaderValue::from_static("application/grpc"));
+        let response = guarded(path, kind, async { panic!("a defect") });
         let status = Status::from_header_map(response.await.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.metadata().get("meshlog-applied").unwrap(), "unknown");
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "INTERNAL");
+        let response = guarded("/v1/products", None, async { panic!("a defect") }).await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["meshlog-applied"], "unknown");
     }
 }

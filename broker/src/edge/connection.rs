@@ -41,6 +41,18 @@ pub(super) struct Peer {
     pub(super) address: Option<SocketAddr>,
 }
 
+/// Ends the connection of a call whose client takes nothing. Only calls over HTTP/1.1 carry it: there
+/// a connection has one call at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Cut(CancellationToken);
+
+impl Cut {
+    /// Ends it now, whatever is still to be written.
+    pub(super) fn cut(&self) {
+        self.0.cancel();
+    }
+}
+
 impl Connections {
     /// With these settings, until `drain` is cancelled.
     pub(super) fn new(config: &EdgeConfig, router: Router, drain: CancellationToken) -> Self {
@@ -86,16 +98,28 @@ impl Connections {
             () = self.drain.cancelled() => return,
         };
         let (router, seen) = (self.router.clone(), Arc::clone(&requested));
+        let cut = CancellationToken::new();
+        let of_call = matches!(protocol, Protocol::Http1).then(|| Cut(cut.clone()));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(peer.clone());
+            if let Some(cut) = &of_call {
+                request.extensions_mut().insert(cut.clone());
+            }
             let router = router.clone();
             async move { Ok::<_, Infallible>(call::answer(router, request).await) }
         });
         let waits = first_request.is_some().then_some((patience, &*requested));
-        match protocol {
-            Protocol::Http1 => self.drive(self.http1.serve_connection(io, service), waits).await,
-            Protocol::Http2 => self.drive(self.http2.serve_connection(io, service), waits).await,
+        let (http1, http2) = (&self.http1, &self.http2);
+        let served = async {
+            match protocol {
+                Protocol::Http1 => self.drive(http1.serve_connection(io, service), waits).await,
+                Protocol::Http2 => self.drive(http2.serve_connection(io, service), waits).await,
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = cut.cancelled() => tracing::debug!("a connection was cut off"),
         }
     }
 

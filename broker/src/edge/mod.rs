@@ -14,6 +14,7 @@ mod catalog;
 mod connection;
 mod convert;
 mod governance;
+mod http;
 mod local;
 mod preface;
 mod record;

@@ -70,8 +70,8 @@ pub async fn serve(
             () = closing.cancelled() => break,
             Some(_) = open.join_next() => {}
             _ = looks.tick() => short = broker.watch_space(),
-            _ = checks.tick(), if !failed => {
-                let now = (broker.is_full(), short);
+            _ = checks.tick() => {
+                let now = (!broker.why_not_ready(false).is_empty(), short);
                 if std::mem::replace(&mut room, now) != now {
                     services.disk(now.0, now.1).await;
                 }
@@ -79,7 +79,7 @@ pub async fn serve(
             () = journal_failed.cancelled(), if !failed => {
                 failed = true;
                 tracing::error!("the journal refuses appends; reads go on until a restart");
-                services.records_not_serving().await;
+                checks.reset_immediately();
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {

@@ -1,10 +1,11 @@
-//! All services of the port: ours, health and reflection.
+//! Everything that one port answers: our services, health and reflection in gRPC and gRPC-Web, and
+//! the routes of HTTP.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::{any, get};
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
@@ -16,6 +17,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tonic_web::GrpcWebLayer;
 
 use super::admin::Admin;
 use super::catalog::Catalog;
@@ -24,6 +26,7 @@ use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
 use super::watched::watch;
+use super::{call, http};
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::metrics::CONTENT_TYPE;
@@ -73,11 +76,18 @@ impl Services {
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?);
-        // Routes of other protocols are merged here; `with_state` makes the router ready to run.
-        let router = grpc
-            .into_axum_router()
+        let watched = || from_fn_with_state(Arc::clone(broker.metrics()), watch);
+        let grpc = grpc.into_axum_router().layer(map_response(call::explained));
+        // What is noted of a call is read from gRPC, before it becomes gRPC-Web.
+        let grpc = grpc.layer(watched()).layer(GrpcWebLayer::new());
+        let browsers = Arc::new(broker.config().http.clone());
+        let router = http::router(broker.clone(), drain.clone())
             .merge(metrics_routes(broker))
-            .layer(from_fn_with_state(Arc::clone(broker.metrics()), watch))
+            .layer(watched())
+            .merge(grpc)
+            .fallback(any(call::unknown))
+            .layer(from_fn_with_state(browsers, http::guard))
+            // Makes the router ready to run.
             .with_state(());
         let services = Self { router, health };
         services.tell(ServingStatus::Serving).await;
@@ -94,19 +104,13 @@ impl Services {
         self.tell(ServingStatus::NotServing).await;
     }
 
-    /// From now on health checks say that records are not taken; everything else goes on.
-    pub(super) async fn records_not_serving(&self) {
-        let name = <RecordServiceServer<Records> as NamedService>::NAME;
-        self.health.set_service_status(name, ServingStatus::NotServing).await;
-    }
-
-    /// Tells whether appends are refused for lack of room, and whether room is getting short.
-    pub(super) async fn disk(&self, is_full: bool, is_short: bool) {
+    /// Tells health checks whether appends are refused, and whether the disk is getting short of room.
+    pub(super) async fn disk(&self, is_refusing: bool, is_short: bool) {
         let status =
             |is_bad| if is_bad { ServingStatus::NotServing } else { ServingStatus::Serving };
         let name = <RecordServiceServer<Records> as NamedService>::NAME;
-        self.health.set_service_status(name, status(is_full)).await;
-        self.health.set_service_status(DISK, status(is_full || is_short)).await;
+        self.health.set_service_status(name, status(is_refusing)).await;
+        self.health.set_service_status(DISK, status(is_refusing || is_short)).await;
     }
 
     async fn tell(&self, status: ServingStatus) {
@@ -118,7 +122,7 @@ impl Services {
 
 /// What those who watch the broker read.
 fn metrics_routes(broker: &Broker) -> Router {
-    let page = |text: String| ([(http::header::CONTENT_TYPE, CONTENT_TYPE)], text);
+    let page = |text: String| ([(::http::header::CONTENT_TYPE, CONTENT_TYPE)], text);
     let whole = broker.clone();
     let mut router = Router::new()
         .route("/metrics", get(move || std::future::ready(page(whole.metrics_page()))));

@@ -37,13 +37,17 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::KeyMismatch
         | Reason::TagValueInvalid
         | Reason::SuccessorCycle
-        | Reason::QueryInvalid => Code::InvalidArgument,
+        | Reason::QueryInvalid
+        | Reason::MediaTypeUnsupported => Code::InvalidArgument,
         Reason::ProductNotFound
         | Reason::TeamNotFound
         | Reason::DomainNotFound
         | Reason::TagKeyNotFound
         | Reason::CursorNotFound
-        | Reason::PartitionNotFound => Code::NotFound,
+        | Reason::PartitionNotFound
+        | Reason::RouteNotFound => Code::NotFound,
+        Reason::MethodNotAllowed => Code::Unimplemented,
+        Reason::HostRefused | Reason::OriginRefused => Code::PermissionDenied,
         Reason::ProductExists
         | Reason::TeamExists
         | Reason::DomainExists
@@ -72,7 +76,7 @@ pub(super) fn code(reason: Reason) -> Code {
 }
 
 /// When to try again, if waiting helps.
-fn retry_after(error: &Error) -> Option<Duration> {
+pub(super) fn retry_after(error: &Error) -> Option<Duration> {
     match error.reason() {
         Reason::Overloaded => {
             let millis = error.metadata().get("retry_after_ms")?.parse().ok()?;
@@ -141,6 +145,9 @@ fn details_of(error: &Error) -> ErrorDetails {
     }
     details
 }
+
+#[cfg(test)]
+pub(super) use tests::screaming;
 
 #[cfg(test)]
 mod tests;

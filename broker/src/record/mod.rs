@@ -10,6 +10,7 @@ mod append;
 mod append_stream;
 mod batch;
 mod cursor;
+pub mod envelope;
 pub mod limits;
 mod offsets;
 mod partitioner;

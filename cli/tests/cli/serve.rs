@@ -1,6 +1,10 @@
 //! The life of a broker: ready, stopped, refused.
 
-use std::net::TcpListener;
+use std::{
+    io::Write,
+    net::{TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -138,4 +142,40 @@ fn without_a_directory_the_users_own_is_taken() {
     assert!(home.path().join("xdg/meshlog").is_dir());
     process.signal(Signal::TERM);
     process.wait().ok();
+}
+
+#[test]
+fn the_log_says_where_a_tail_that_was_cut_off_can_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join(".config/meshlog");
+    std::fs::create_dir_all(&config).unwrap();
+    let settings = "[broker.http]\ntail_deadline = \"500ms\"\n";
+    std::fs::write(config.join("config.toml"), settings).unwrap();
+    let mut broker = TestBroker::on(home);
+    broker.sandbox("sandbox.notes");
+    // More than the buffers of two sockets hold.
+    let line = format!("\"{}\"\n", "x".repeat(900_000));
+    broker.run_with(&["produce", "sandbox.notes"], line.repeat(24)).ok();
+    let mut tail = TcpStream::connect(&broker.address).unwrap();
+    let request = format!(
+        "GET /v1/products/sandbox.notes/records HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n",
+        broker.address
+    );
+    tail.write_all(request.as_bytes()).unwrap();
+    let open = || {
+        let product = broker.run(&["product", "show", "sandbox.notes", "-o", "json"]).json();
+        product["use"]["live_readers"].to_string().contains("\"open_subscriptions\":1")
+    };
+    let begun = Instant::now();
+    while !open() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the tail does not begin");
+    }
+    while open() {
+        assert!(begun.elapsed() < Duration::from_secs(40), "the tail is not cut off");
+    }
+    broker.process.signal(Signal::TERM);
+    let log = broker.process.wait().stderr;
+    let cut =
+        log.lines().find(|line| line.contains("is cut off")).unwrap_or_else(|| panic!("{log}"));
+    assert!(cut.contains("sandbox.notes") && cut.contains("resume=\"0:"), "{cut}");
 }

@@ -147,7 +147,7 @@ async fn two_hundred_cuts_under_load_leave_no_gap_and_no_repeat() {
             assert_eq!(found.record, record(number));
             // Every number of a key follows the one before: nothing lost, repeated or overtaken.
             let expected =
-                last_of_key.get(&(number % KEYS)).map_or(number % KEYS, |last| last + KEYS);
+                last_of_key.get(&(number % KEYS)).map_or(number % KEYS, |last| *last + KEYS);
             assert_eq!(number, expected, "of key {}", number % KEYS);
             last_of_key.insert(number % KEYS, number);
             read += 1;

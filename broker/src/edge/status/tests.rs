@@ -19,7 +19,8 @@ fn documented() -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-fn screaming(code: Code) -> String {
+/// A code as the documentation writes it.
+pub(in crate::edge) fn screaming(code: Code) -> String {
     let mut text = String::new();
     for (index, letter) in format!("{code:?}").chars().enumerate() {
         if letter.is_uppercase() && index > 0 {
