@@ -7,6 +7,8 @@
 
 #[path = "tools/deploy.rs"]
 mod deploy;
+#[path = "tools/schemas.rs"]
+mod schemas;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     let is_required = std::env::var("MESHLOG_REQUIRE").is_ok_and(|value| value == "all");
     let checks: &[(&str, Check)] = &[
         ("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean),
+        ("Python's avro says of 2,000 pairs of schemas what we say", schemas::avro_in_python),
+        ("`buf breaking` says of 120 pairs of files what we say", schemas::protobuf_in_buf),
         ("the alert rules pass `promtool check rules`", deploy::alert_rules_are_valid),
         (
             "the page of metrics passes `promtool check metrics`",
