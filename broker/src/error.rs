@@ -50,6 +50,12 @@ reasons! {
     SchemaVersionUnknown = "SCHEMA_VERSION_UNKNOWN",
     /// Several versions exist: the append must say which one it uses.
     SchemaVersionRequired = "SCHEMA_VERSION_REQUIRED",
+    /// The version is not in the log any more, and a later one cannot read it.
+    SchemaVersionClosed = "SCHEMA_VERSION_CLOSED",
+    /// The schema breaks what the product promises.
+    SchemaIncompatible = "SCHEMA_INCOMPATIBLE",
+    /// Two schemas cannot be compared within bounds.
+    SchemaTooComplex = "SCHEMA_TOO_COMPLEX",
     /// A record's key is not the field that the product's key rule names.
     KeyMismatch = "KEY_MISMATCH",
     /// No such product.

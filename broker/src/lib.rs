@@ -8,6 +8,7 @@ pub mod backup;
 mod broker;
 mod caller;
 pub mod catalogue;
+mod compatibility;
 pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
@@ -15,6 +16,7 @@ mod error;
 pub mod metrics;
 pub mod record;
 pub mod recover;
+mod retained;
 mod retention;
 mod sample;
 pub mod schema;
@@ -28,6 +30,7 @@ pub mod verify;
 
 pub use broker::Broker;
 pub use caller::Caller;
+pub use compatibility::CompatibilityCheck;
 pub use config::Config;
 pub use error::{Applied, Error, Reason, Result, Violation};
 pub use search::IndexSize;

@@ -54,6 +54,7 @@ impl Exit {
             | "NAME_INVALID"
             | "NAME_RESERVED"
             | "SCHEMA_MALFORMED"
+            | "SCHEMA_TOO_COMPLEX"
             | "TAG_VALUE_INVALID"
             | "SUCCESSOR_CYCLE"
             | "QUERY_INVALID"
@@ -73,13 +74,14 @@ impl Exit {
             | "PRODUCT_READ_ONLY"
             | "IN_USE"
             | "STATE_INVALID"
+            | "SCHEMA_VERSION_CLOSED"
             | "TRANSFER_NOT_PENDING"
             | "LIMIT_REACHED"
             | "OFFSET_MISMATCH"
             | "ETAG_MISMATCH"
             | "PRODUCER_FENCED" => Self::Conflict,
             "HOST_REFUSED" | "ORIGIN_REFUSED" => Self::Denied,
-            "SCHEMA_REJECTED" | "KEY_MISMATCH" => Self::Rejected,
+            "SCHEMA_REJECTED" | "KEY_MISMATCH" | "SCHEMA_INCOMPATIBLE" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
             | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" => Self::Unavailable,
             "DATA_LOSS" => Self::Corruption,

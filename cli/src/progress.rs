@@ -62,3 +62,18 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// A bar for records, of which the total is said later; `done` is what happens to them.
+pub(crate) fn records(done: &'static str) -> ProgressBar {
+    if !output::stderr_is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(
+        "{bar:30} {percent:>3} %  {human_pos} of {human_len} records {msg}, {eta} left",
+    ) {
+        bar.set_style(style);
+    }
+    bar.set_message(done);
+    bar
+}

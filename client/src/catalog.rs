@@ -330,6 +330,20 @@ impl Catalog {
         self.connection.watch_products(request).await
     }
 
+    /// Whether a schema could be the next version of a product. Messages with progress come first, if
+    /// records are tried; the last one has the result.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn check_compatibility(
+        &self,
+        request: v1::CheckCompatibilityRequest,
+    ) -> Result<
+        impl futures_util::Stream<Item = Result<v1::CheckCompatibilityResponse>> + Send + Unpin,
+    > {
+        self.connection.check_compatibility(request).await
+    }
+
     /// One schema version of a product; 0 is the current one.
     ///
     /// # Errors

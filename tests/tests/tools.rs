@@ -15,6 +15,8 @@ mod grpcurl;
 mod http;
 #[path = "tools/install.rs"]
 mod install;
+#[path = "tools/schemas.rs"]
+mod schemas;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).filter(|one| !one.starts_with('-')).collect();
     let checks: &[(&str, Check)] = &[
         ("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean),
+        ("Python's avro says of 2,000 pairs of schemas what we say", schemas::avro_in_python),
+        ("`buf breaking` says of 120 pairs of files what we say", schemas::protobuf_in_buf),
         ("the alert rules pass `promtool check rules`", deploy::alert_rules_are_valid),
         (
             "the page of metrics passes `promtool check metrics`",

@@ -435,6 +435,7 @@ fn version_of(
         key: Bytes::new(),
         create_time,
         created_by: MESHLOG.to_owned(),
+        closed: false,
     }
 }
 

@@ -249,6 +249,7 @@ impl Plan {
             key: self.key.as_ref().map(|key| mutation.store_schema(key)).unwrap_or_default(),
             create_time: Some(time),
             created_by: caller.principal(),
+            closed: false,
         };
         let streams: Vec<StreamId> =
             (0..product.partitions).map(|_| mutation.create_stream()).collect();

@@ -63,6 +63,14 @@ pub(super) fn of_product(product: &v1::Product) -> Facts {
             let value = settings.minimum_durability().as_str_name();
             facts.insert("settings.minimum_durability".to_owned(), value.into());
         }
+        if settings.compatibility != 0 {
+            let value = settings.compatibility().as_str_name();
+            facts.insert("settings.compatibility".to_owned(), value.into());
+        }
+        if settings.protobuf_profile != 0 {
+            let value = settings.protobuf_profile().as_str_name();
+            facts.insert("settings.protobuf_profile".to_owned(), value.into());
+        }
         put_limits(&mut facts, settings);
     }
     if let Some(key) = &product.key {

@@ -78,6 +78,8 @@ pub(super) struct Version {
     pub(super) storage_id: u32,
     pub(super) value: Arc<Schema>,
     pub(super) key: Option<Arc<Schema>>,
+    /// Takes no more appends.
+    pub(super) closed: bool,
     check: OnceLock<Result<Option<RecordCheck>, Malformed>>,
 }
 
@@ -149,6 +151,9 @@ impl ProductHandle {
             0 => current,
             number => self.version(number)?,
         };
+        if version.closed {
+            return Err(self.closed(version));
+        }
         let check = version.check.get_or_init(|| self.compile(version)).as_ref();
         let check = check.map_err(|malformed| {
             malformed.clone().in_field("value_schema").with("product", &self.name)
@@ -158,6 +163,27 @@ impl ProductHandle {
             storage_id: version.storage_id,
             check: check.as_ref(),
         })
+    }
+
+    #[cold]
+    fn closed(&self, version: &Version) -> Error {
+        let (number, current) = (version.number, self.current().number);
+        Error::new(
+            Reason::SchemaVersionClosed,
+            format!(
+                "schema version {number} of `{}` takes no more appends: no record of it was left when \
+                 a version was added that does not read it; append with version {current}",
+                self.name
+            ),
+        )
+        .with("product", &self.name)
+        .with("schema_version", number)
+        .with("current_version", current)
+    }
+
+    /// Whether values are checked on write.
+    pub(super) fn is_enforced(&self) -> bool {
+        self.enforced
     }
 
     fn compile(&self, version: &Version) -> Result<Option<RecordCheck>, Malformed> {
@@ -295,6 +321,7 @@ impl ProductHandle {
                     true => None,
                     false => Some(find(&version.key)?),
                 },
+                closed: version.closed,
                 check: OnceLock::new(),
             })
         };

@@ -203,6 +203,8 @@ fn set(
                 "retention_bytes" => settings.retention_bytes = asked.retention_bytes,
                 "retention_count" => settings.retention_count = asked.retention_count,
                 "compaction" => settings.compaction = asked.compaction,
+                "compatibility" => settings.compatibility = asked.compatibility,
+                "protobuf_profile" => settings.protobuf_profile = asked.protobuf_profile,
                 _ => return Err(mask::unknown(one, given)),
             }
         }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use meshlog_proto::v1::{Compaction, Durability, Enforcement, ProductSettings, SchemaFormat};
+use meshlog_proto::v1::{
+    Compaction, Compatibility, Durability, Enforcement, ProductSettings, ProtobufProfile,
+    SchemaFormat,
+};
 use meshlog_storage::Policy;
 
 use super::change::served;
@@ -65,7 +68,27 @@ pub(super) fn resolve(
         }
     };
     check_limits(&set)?;
+    let compatibility = match Compatibility::try_from(set.compatibility) {
+        Ok(Compatibility::Unspecified) => Compatibility::Retained,
+        Ok(set) => set,
+        Err(_) => {
+            return Err(invalid(
+                "settings.compatibility",
+                "use NONE, BACKWARD, FORWARD, FULL, the same with _TRANSITIVE, or RETAINED",
+            ));
+        }
+    };
+    let profile = match ProtobufProfile::try_from(set.protobuf_profile) {
+        Ok(ProtobufProfile::Unspecified) => ProtobufProfile::WireJson,
+        Ok(set) => set,
+        Err(_) => return Err(invalid("settings.protobuf_profile", "use WIRE or WIRE_JSON")),
+    };
     Ok(ProductSettings {
+        compatibility: compatibility.into(),
+        protobuf_profile: match format {
+            SchemaFormat::Protobuf => profile.into(),
+            _ => set.protobuf_profile,
+        },
         enforcement: enforcement.into(),
         minimum_durability: durability.into(),
         retention_age: set.retention_age.filter(|age| *age != prost_types::Duration::default()),

@@ -154,6 +154,10 @@ pub(super) struct StoredVersion {
     /// Who added it.
     #[prost(string, tag = "6")]
     pub(super) created_by: String,
+    /// Whether it takes no more appends: a later version does not read it, and was accepted because
+    /// no record of it was left.
+    #[prost(bool, tag = "7")]
+    pub(super) closed: bool,
 }
 
 /// The value under a key, decoded.

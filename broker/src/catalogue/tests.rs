@@ -810,6 +810,7 @@ fn the_format_is_the_same_for_ever() {
         key: Bytes::from_static(&[2; 32]),
         create_time: Some(prost_types::Timestamp { seconds: 1, nanos: 2 }),
         created_by: "me".to_owned(),
+        closed: false,
     };
     let version_hex =
         format!("080110071a20{}2220{}2a040801100232026d65", "01".repeat(32), "02".repeat(32));

@@ -34,6 +34,7 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::SchemaMalformed
         | Reason::SchemaVersionUnknown
         | Reason::SchemaVersionRequired
+        | Reason::SchemaTooComplex
         | Reason::KeyMismatch
         | Reason::TagValueInvalid
         | Reason::SuccessorCycle
@@ -59,6 +60,8 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::ProducerFenced
         | Reason::InUse
         | Reason::StateInvalid
+        | Reason::SchemaIncompatible
+        | Reason::SchemaVersionClosed
         | Reason::TransferNotPending
         | Reason::ProductReadOnly
         | Reason::DirectoryUnavailable

@@ -113,6 +113,11 @@ impl Broker {
         }
     }
 
+    /// What a check of every record must hold: it takes a processor, as a profile does.
+    pub(crate) fn check_permit(&self) -> Result<OwnedSemaphorePermit> {
+        permit(&self.sampling().profiles, "checks and profiles")
+    }
+
     /// The whole readable range of each partition.
     fn lanes(&self, product: &ProductHandle, partitions: &[u32]) -> Result<Vec<Lane>> {
         let lane = |partition: &u32| {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::compatibility::AvroTypes;
 use super::{Field, MAX_DEPTH, MAX_FIELDS, Malformed, json_text};
 
 /// The Parsing Canonical Form.
@@ -26,6 +27,11 @@ pub(super) fn fields(text: &str) -> Result<Vec<Field>, Malformed> {
     walk.names(&document, "");
     walk.schema(&document, "", "", &mut Vec::new());
     Ok(walk.rows)
+}
+
+/// The schema with its names resolved; `None` if the text is no longer accepted.
+pub(super) fn types(text: &str) -> Option<AvroTypes> {
+    AvroTypes::of(&document(text).ok()?)
 }
 
 fn document(text: &str) -> Result<Value, Malformed> {

@@ -21,6 +21,8 @@
 //! would never end is refused before anything follows it.
 
 mod avro;
+mod avro_input;
+mod compatibility;
 mod field;
 mod fingerprint;
 mod json_schema;
@@ -35,12 +37,18 @@ mod record_check;
 #[cfg(test)]
 mod tests;
 
+pub use compatibility::{
+    Comparison, Difference, Direction, MAX_DIFFERENCES, Mode, Profile, Terms, TooComplex, Weight,
+    can_read, keeps,
+};
 pub use field::Field;
 pub use fingerprint::Fingerprint;
 pub use malformed::Malformed;
 pub use parsed::Schema;
 pub use record_check::{RecordValidator, Rejection};
 
+pub(crate) use avro_input::AvroInput;
+pub(crate) use compatibility::Trial;
 pub(crate) use json_text::read as read_json;
 pub(crate) use key_rule::FieldPath;
 pub(crate) use protobuf::message as protobuf_message;

@@ -35,7 +35,7 @@ use clap_complete::ArgValueCompleter;
 use meshlog_client::{Catalog, proto::Product};
 
 pub(crate) use erase::tell as tell_erased;
-pub(crate) use values::Link;
+pub(crate) use values::{Compatibility, Link};
 pub(crate) use view::View;
 
 use crate::{

@@ -78,6 +78,66 @@ impl From<Enforcement> for proto::Enforcement {
     }
 }
 
+/// Which schemas may follow, once the product is not a draft any more.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Compatibility {
+    /// What the broker chooses: retained
+    Default,
+    /// Any schema may follow any other
+    None,
+    /// The new schema reads what the version before it wrote
+    Backward,
+    /// The new schema reads what every version wrote
+    BackwardTransitive,
+    /// The version before it reads what the new schema writes
+    Forward,
+    /// Every version reads what the new schema writes
+    ForwardTransitive,
+    /// Backward and forward
+    Full,
+    /// Backward and forward, with every version
+    FullTransitive,
+    /// The new schema reads every record that is still in the log
+    Retained,
+}
+
+impl From<Compatibility> for proto::Compatibility {
+    fn from(compatibility: Compatibility) -> Self {
+        match compatibility {
+            Compatibility::Default => Self::Unspecified,
+            Compatibility::None => Self::None,
+            Compatibility::Backward => Self::Backward,
+            Compatibility::BackwardTransitive => Self::BackwardTransitive,
+            Compatibility::Forward => Self::Forward,
+            Compatibility::ForwardTransitive => Self::ForwardTransitive,
+            Compatibility::Full => Self::Full,
+            Compatibility::FullTransitive => Self::FullTransitive,
+            Compatibility::Retained => Self::Retained,
+        }
+    }
+}
+
+/// What readers of a Protobuf product rely on.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProtobufProfile {
+    /// What the broker chooses: wire-json
+    Default,
+    /// The bytes only
+    Wire,
+    /// The names too, as in the JSON form
+    WireJson,
+}
+
+impl From<ProtobufProfile> for proto::ProtobufProfile {
+    fn from(profile: ProtobufProfile) -> Self {
+        match profile {
+            ProtobufProfile::Default => Self::Unspecified,
+            ProtobufProfile::Wire => Self::Wire,
+            ProtobufProfile::WireJson => Self::WireJson,
+        }
+    }
+}
+
 /// The least that an acknowledgement of an append may mean.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Floor {
@@ -140,6 +200,12 @@ pub(crate) struct Facts {
     /// The least that an acknowledgement of an append may mean
     #[arg(long, value_name = "DURABILITY")]
     minimum_durability: Option<Floor>,
+    /// Which schemas may follow, once the product is not a draft any more
+    #[arg(long, value_name = "MODE")]
+    compatibility: Option<Compatibility>,
+    /// What readers of a Protobuf product rely on
+    #[arg(long, value_name = "PROFILE")]
+    protobuf_profile: Option<ProtobufProfile>,
     #[command(flatten)]
     pub(super) limits: Limits,
 }
@@ -180,6 +246,14 @@ impl Facts {
         if let Some(floor) = self.minimum_durability {
             product.settings.get_or_insert_default().set_minimum_durability(floor.into());
             given.push("settings.minimum_durability");
+        }
+        if let Some(mode) = self.compatibility {
+            product.settings.get_or_insert_default().set_compatibility(mode.into());
+            given.push("settings.compatibility");
+        }
+        if let Some(profile) = self.protobuf_profile {
+            product.settings.get_or_insert_default().set_protobuf_profile(profile.into());
+            given.push("settings.protobuf_profile");
         }
         given.extend(self.limits.put(&mut product.settings));
         Ok(given)

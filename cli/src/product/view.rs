@@ -26,6 +26,8 @@ pub(crate) struct View {
     pub(super) effective_tags: Vec<EffectiveTagView>,
     pub(super) schema_version: u32,
     pub(super) enforcement: String,
+    pub(super) compatibility: String,
+    pub(super) protobuf_profile: Option<String>,
     pub(super) minimum_durability: String,
     pub(super) retention_age: Option<String>,
     pub(super) retention_bytes: Option<u64>,
@@ -69,6 +71,12 @@ impl From<Product> for View {
             state: words::word(product.state().as_str_name(), "PRODUCT_STATE_"),
             kind: words::word(product.kind().as_str_name(), "PRODUCT_KIND_").replace('_', "-"),
             enforcement: words::word(settings.enforcement().as_str_name(), "ENFORCEMENT_"),
+            compatibility: words::word(settings.compatibility().as_str_name(), "COMPATIBILITY_")
+                .replace('_', "-"),
+            protobuf_profile: (settings.protobuf_profile != 0).then(|| {
+                let name = settings.protobuf_profile().as_str_name();
+                words::word(name, "PROTOBUF_PROFILE_").replace('_', "-")
+            }),
             minimum_durability: words::word(
                 settings.minimum_durability().as_str_name(),
                 "DURABILITY_",

@@ -1,5 +1,6 @@
 //! `meshlog schema`: the versions of a product's schema.
 
+mod check;
 mod diff;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::{
     words,
 };
 
-/// List, show, compare and add versions of a product's schema.
+/// List, show, compare, check and add versions of a product's schema.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemaCommand {
     /// List the versions of a product's schema, oldest first
@@ -39,6 +40,12 @@ pub(crate) enum SchemaCommand {
   meshlog schema diff ops.flights
   meshlog schema diff ops.flights --from 1 --to 3 -o json")]
     Diff(diff::Diff),
+    /// Check whether a schema could be the next version: every difference, and what to do about it
+    #[command(before_help = "Examples:
+  meshlog schema check ops.flights --schema flights-2.json
+  meshlog schema check ops.flights --schema flights-2.json --against retained
+  meshlog schema check ops.flights --schema flights-2.json --against all --mode full -o json")]
+    Check(check::Check),
     /// Add a version, which becomes the current one
     #[command(before_help = "Examples:
   meshlog schema add ops.flights flights-2.json
@@ -118,13 +125,18 @@ impl SchemaCommand {
                     ..AddSchemaVersionRequest::default()
                 };
                 let catalog = args.server.connect().await?.catalog();
+                let format = args.output.output;
                 if args.change.dry_run {
-                    return diff::dry_run(&catalog, request, args.output.output, out).await;
+                    let shown = diff::dry_run(&catalog, request.clone(), format, out).await;
+                    return check::explained(&catalog, &request, format, shown, out).await;
                 }
-                let version = catalog.add_schema_version(request).await?;
+                let added = catalog.add_schema_version(request.clone()).await;
+                let added = added.map_err(Failure::from);
+                let version = check::explained(&catalog, &request, format, added, out).await?;
                 out.list(args.output.output, &[View::from(version)])
             }
             Self::Diff(args) => args.run(out).await,
+            Self::Check(args) => args.run(out).await,
         }
     }
 }

@@ -231,9 +231,23 @@ fn a_product_goes_through_its_life() {
     broker.run(&["product", "retire", name, "--yes"]).fails(4, &["deprecate"]);
     change(&broker, "product", name, &["product", "activate", name], &["~ state: draft → active"]);
     let schema = broker.home.path().join("two.json");
-    std::fs::write(&schema, "{\"type\":\"object\"}").unwrap();
+    let narrow = r#"{"type": "object", "required": ["tailnum"],
+        "properties": {"tailnum": {"type": "string", "maxLength": 3}}}"#;
+    std::fs::write(&schema, narrow).unwrap();
     let schema = schema.display().to_string();
-    broker.run(&["schema", "add", name, &schema]).fails(4, &["succeed"]);
+    let succeed = "`meshlog product succeed fleet.planes --schema FILE --reason TEXT`";
+    broker.run(&["schema", "add", name, &schema]).fails(7, &[succeed, "JSON_SIZE_NARROWED"]);
+    let check = ["schema", "check", name, "--schema", &schema, "--against", "retained"];
+    broker.run(&check).fails(7, &["cannot be the next version of fleet.planes"]);
+    let wider = broker.home.path().join("wider.json");
+    let text = r#"{"type": "object", "required": ["tailnum"],
+        "properties": {"tailnum": {"type": "string"}}}"#;
+    std::fs::write(&wider, text).unwrap();
+    let wider = wider.display().to_string();
+    let check = ["schema", "check", name, "--schema", &wider, "--against", "all", "-o", "json"];
+    let outcome = broker.run(&check);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("\"compatible\": true"), "{outcome:?}");
     change(
         &broker,
         "product",

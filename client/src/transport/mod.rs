@@ -351,6 +351,17 @@ impl Connection {
         Messages::opened(answer)
     }
 
+    /// Asks whether a schema could be the next version.
+    pub(crate) async fn check_compatibility(
+        &self,
+        request: v1::CheckCompatibilityRequest,
+    ) -> Result<Messages<v1::CheckCompatibilityResponse>> {
+        let request = self.stream_request(request);
+        let answer =
+            SchemaServiceClient::new(self.channel.clone()).check_compatibility(request).await;
+        Messages::opened(answer)
+    }
+
     /// Begins a backup.
     pub(crate) async fn backup(
         &self,

@@ -220,20 +220,25 @@ async fn a_product_with_live_readers_is_not_pulled_from_under_them_unless_forced
 }
 
 #[tokio::test]
-async fn a_product_that_has_promised_its_schema_keeps_it() {
+async fn a_product_that_is_active_takes_only_schemas_that_keep_its_promise() {
     let (storage, catalogue) = catalogue();
     created(&catalogue, create("ops.a")).await;
     activate(&catalogue, "ops.a").await.unwrap();
     let entries = storage.stats().entries;
     let same = add_version(&catalogue, "ops.a", json_schema(FLIGHT)).await.unwrap();
     assert_eq!(same.version, 1);
-    let other = || add_version(&catalogue, "ops.a", json_schema("{}"));
+    let other = || add_version(&catalogue, "ops.a", json_schema(r#"{"type": "integer"}"#));
     let error = other().await.unwrap_err();
-    assert_eq!(error.reason(), Reason::StateInvalid);
+    assert_eq!(error.reason(), Reason::SchemaIncompatible);
+    assert_eq!(error.metadata()["mode"], "RETAINED");
+    assert_eq!(error.metadata()["rule"], "JSON_TYPE_NARROWED");
     assert!(error.to_string().contains("`meshlog product succeed ops.a"), "{error}");
     assert_eq!(storage.stats().entries, entries);
     deprecate(&catalogue, deprecation("ops.a")).await.unwrap();
-    assert_eq!(other().await.unwrap_err().reason(), Reason::StateInvalid);
+    assert_eq!(other().await.unwrap_err().reason(), Reason::SchemaIncompatible);
+    let wider = add_version(&catalogue, "ops.a", json_schema("{}")).await.unwrap();
+    assert_eq!(wider.version, 2, "it reads whatever is there");
     retire(&catalogue, "ops.a", false).await.unwrap();
-    assert_eq!(other().await.unwrap_err().reason(), Reason::StateInvalid);
+    let again = add_version(&catalogue, "ops.a", json_schema("true")).await.unwrap_err();
+    assert_eq!(again.reason(), Reason::StateInvalid);
 }

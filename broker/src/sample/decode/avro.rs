@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::super::profile::Number;
 use super::protobuf::{float, shortest};
-use super::{MAX_DEPTH, Parts, Place, Scalar, Tree};
+use super::{Parts, Place, Scalar, Tree};
+use crate::schema::AvroInput as Input;
 
 /// The types of one schema.
 pub(in crate::sample) struct Reader {
@@ -131,67 +132,6 @@ impl Reader {
             tree.scalar(*place, scalar);
         }
         Some(())
-    }
-}
-
-struct Input<'a> {
-    rest: &'a [u8],
-    /// Values that may still come; items may take no byte at all.
-    visits: usize,
-}
-
-impl<'a> Input<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, visits: 16 * bytes.len() + 16_384 }
-    }
-
-    fn visit(&mut self, depth: usize) -> Option<()> {
-        // A union takes a level of its own.
-        if depth > 2 * MAX_DEPTH {
-            return None;
-        }
-        self.visits = self.visits.checked_sub(1)?;
-        Some(())
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn long(&mut self) -> Option<i64> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.take(1)?.first()?;
-            if shift == 63 && byte > 1 {
-                return None;
-            }
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-            }
-        }
-        None
-    }
-
-    fn counted(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.long()?).ok()?;
-        self.take(length)
-    }
-
-    /// The number of items of the next block of an array or map; `Some(None)` at the end.
-    fn block(&mut self) -> Option<Option<u64>> {
-        match self.long()? {
-            0 => Some(None),
-            count if count > 0 => Some(Some(count.unsigned_abs())),
-            count => {
-                // A negative count is followed by the size of the block.
-                self.long()?;
-                self.visit(0)?;
-                Some(Some(count.unsigned_abs()))
-            }
-        }
     }
 }
 

@@ -21,6 +21,11 @@ impl JsonValidator {
         Self { compiled, places }
     }
 
+    /// Whether the value conforms.
+    pub(in crate::schema) fn conforms(&self, value: &Value) -> bool {
+        self.compiled.is_valid(value) && self.is_declared(0, value)
+    }
+
     /// Whether the value conforms. What is wrong is worked out only when something is.
     pub(in crate::schema) fn check(&self, value: &Value) -> Result<(), Rejection> {
         if !self.compiled.is_valid(value) {
@@ -141,7 +146,8 @@ impl JsonValidator {
     }
 }
 
-fn expected(error: &jsonschema::ValidationError<'_>) -> String {
+/// What would have conformed, in words.
+pub(in crate::schema) fn expected(error: &jsonschema::ValidationError<'_>) -> String {
     use ValidationErrorKind as Kind;
     match error.kind() {
         Kind::Type { kind: TypeKind::Single(one) } => one.to_string(),

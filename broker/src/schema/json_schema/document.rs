@@ -1,7 +1,7 @@
 //! A JSON Schema as written.
 
 use jsonschema::error::ValidationErrorKind;
-use jsonschema::{Draft, PatternOptions};
+use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
 use super::check::JsonValidator;
@@ -54,8 +54,30 @@ impl JsonSchema {
         self.shape.check_key_field(path)
     }
 
+    /// As it was written.
+    pub(in crate::schema) fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// The draft that it says it is of.
+    pub(in crate::schema) fn draft(&self) -> Draft {
+        self.draft
+    }
+
+    /// A schema of what the broker lets through on write: closed where properties are declared, as far
+    /// as that can be said in the text. It may say more than is let through, never less.
+    pub(in crate::schema) fn written(&self) -> Value {
+        self.shape.closed(&self.document)
+    }
+
+    /// What checks values, closed where properties are declared.
     pub(in crate::schema) fn validator(self) -> Result<JsonValidator, Malformed> {
-        let compiled = jsonschema::options()
+        Ok(JsonValidator::new(self.compile()?, self.shape.into_places()))
+    }
+
+    /// What checks values by the words of the text alone.
+    pub(in crate::schema) fn compile(&self) -> Result<Validator, Malformed> {
+        jsonschema::options()
             .with_draft(self.draft)
             .offline()
             .should_validate_formats(true)
@@ -78,8 +100,7 @@ impl JsonSchema {
                     _ => format!("the schema cannot be used: {error}"),
                 };
                 Malformed::new(at, what)
-            })?;
-        Ok(JsonValidator::new(compiled, self.shape.into_places()))
+            })
     }
 }
 

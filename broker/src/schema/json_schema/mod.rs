@@ -17,9 +17,11 @@
 //! `format` is asserted, except `idn-email` and `idn-hostname`, whose tables are left out.
 
 mod check;
+mod closing;
 mod document;
 mod graph;
 mod shape;
 
 pub(crate) use check::JsonValidator;
+pub(super) use check::expected;
 pub(super) use document::JsonSchema;

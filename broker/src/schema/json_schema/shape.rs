@@ -51,9 +51,11 @@ struct Speakers {
 
 /// All places; number 0 is the value itself.
 pub(super) struct Shape {
-    graph: Graph,
-    places: Vec<Place>,
+    pub(super) graph: Graph,
+    pub(super) places: Vec<Place>,
     speakers: Vec<Speakers>,
+    /// The subschemas that each place begins with.
+    pub(super) starts: Vec<Vec<usize>>,
 }
 
 impl Shape {
@@ -84,7 +86,13 @@ impl Shape {
             speakers.push(here);
         }
         mark_what_matters(&mut places);
-        Ok(Self { graph, places, speakers })
+        let starts = builder.starts;
+        Ok(Self { graph, places, speakers, starts })
+    }
+
+    /// The subschemas that speak of a place, by number.
+    pub(super) fn speakers(&self, place: usize) -> &[usize] {
+        &self.speakers[place].all
     }
 
     /// What the check needs.
