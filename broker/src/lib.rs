@@ -7,10 +7,12 @@ pub mod backup;
 mod broker;
 mod caller;
 pub mod catalogue;
+mod certificates;
 pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+pub mod identity;
 pub mod record;
 pub mod recover;
 mod retention;

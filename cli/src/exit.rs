@@ -80,7 +80,9 @@ impl Exit {
             | "PRODUCER_FENCED" => Self::Conflict,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
-            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" => Self::Unavailable,
+            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" | "QUOTA_EXCEEDED"
+            | "REQUEST_TIMEOUT" => Self::Unavailable,
+            "UNTRUSTED" => Self::Denied,
             "DATA_LOSS" => Self::Corruption,
             "BATCH_MALFORMED"
             | "TOO_LARGE"
@@ -92,6 +94,7 @@ impl Exit {
             | "INTERNAL"
             | "DIRECTORY_UNAVAILABLE"
             | "ADDRESS_UNAVAILABLE"
+            | "CERTIFICATE_UNUSABLE"
             | "CLOSED"
             | "PROTOCOL_VIOLATED" => Self::Error,
             _ => return None,

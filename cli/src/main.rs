@@ -42,6 +42,7 @@ mod server;
 mod settings;
 mod tag;
 mod team;
+mod tls;
 mod verify;
 mod words;
 
@@ -176,6 +177,13 @@ enum Command {
   meshlog server info"
     )]
     Server(server::ServerCommand),
+    /// Certificates for a lab
+    #[command(
+        subcommand,
+        before_help = "Example:
+  meshlog tls init ./tls --host broker.lab.example"
+    )]
+    Tls(tls::TlsCommand),
     /// Settings, and brokers by name
     #[command(
         subcommand,
@@ -260,6 +268,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
             Command::Server(command) => command.run(out).await,
+            Command::Tls(command) => command.run(out),
             Command::Config(command) => command.run(out),
             Command::Verify(args) => args.run(out),
             Command::Recover(args) => args.run(out),

@@ -52,5 +52,7 @@ mod schema;
 mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/usage.rs"]
 mod usage;

@@ -3,6 +3,8 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,23 +16,84 @@ use http_body::Body as HttpBody;
 use tonic::{Code, Status};
 use tower::Service as _;
 
+use super::body::{self, Kept, Terms};
 use super::convert::named_in;
+use super::limits::Limits;
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
 
-/// Answers one call; never fails and never panics.
-pub(super) async fn answer<B>(router: Router, request: Request<B>) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
-{
-    let (mut router, mut request) = (router, request);
-    let caller = named_in(request.headers());
-    request.extensions_mut().insert(caller);
-    let path = request.uri().path().to_owned();
-    let is_grpc = is_grpc(request.headers());
-    guarded(&path, is_grpc, async move { router.call(request).await }).await
+/// What answers the calls of every protocol.
+#[derive(Clone)]
+pub(super) struct Calls {
+    router: Router,
+    limits: Arc<Limits>,
+}
+
+impl Calls {
+    /// With these routes, within these limits.
+    pub(super) fn new(router: Router, limits: Arc<Limits>) -> Self {
+        Self { router, limits }
+    }
+
+    /// What all of them share.
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Answers one call of a connection, which counts those it has under way; never fails and never
+    /// panics.
+    pub(super) async fn answer<B>(
+        self,
+        under_way: Arc<AtomicUsize>,
+        mut request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let Self { mut router, limits } = self;
+        let caller = named_in(request.headers());
+        let is_grpc = is_grpc(request.headers());
+        let call = match limits.call(&caller, &under_way) {
+            Ok(call) => call,
+            Err(error) => return refused(is_grpc, &error),
+        };
+        request.extensions_mut().insert(caller);
+        let path = request.uri().path().to_owned();
+        let terms = Terms {
+            memory: Arc::clone(&limits.memory),
+            time: limits.request_time,
+            patience: limits.patience,
+            used: call.used.clone(),
+            has_messages: is_grpc && !is_text(request.headers()),
+            is_stream: is_grpc && path.ends_with("/AppendStream"),
+        };
+        let kept = Kept::default();
+        let request = request.map(|body| body::Request::new(body, terms, Arc::clone(&kept)));
+        let response = guarded(&path, is_grpc, async move { router.call(request).await }).await;
+        drop(kept);
+        response.map(|body| Body::new(body::Answer::new(body, Arc::clone(&limits.memory), call)))
+    }
+}
+
+/// Whether a body of gRPC-Web is encoded as text, so that its messages cannot be seen from outside.
+fn is_text(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    kind.starts_with(b"application/grpc-web-text")
+}
+
+/// A refusal in the protocol of the request.
+fn refused(is_grpc: bool, error: &Error) -> Response<Body> {
+    if is_grpc {
+        return status_of(error).into_http();
+    }
+    let mut response = Response::new(Body::from(error.to_string()));
+    *response.status_mut() = match error.reason() {
+        Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::TOO_MANY_REQUESTS,
+    };
+    response
 }
 
 /// Whether a request or an answer is one of gRPC.
@@ -50,15 +113,7 @@ async fn guarded(
             None => response,
         },
         Ok(Err(never)) => match never {},
-        Err(_) => {
-            let error = panicked(path);
-            if is_grpc {
-                return status_of(&error).into_http();
-            }
-            let mut response = Response::new(Body::from(error.to_string()));
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
+        Err(_) => refused(is_grpc, &panicked(path)),
     }
 }
 
@@ -77,8 +132,9 @@ fn foreign_error(response: &Response<Body>) -> Option<Status> {
     if response.headers().contains_key(REASON_TRAILER) {
         return None;
     }
-    Status::from_header_map(response.headers())
-        .filter(|status| matches!(status.code(), Code::OutOfRange | Code::Internal))
+    Status::from_header_map(response.headers()).filter(|status| {
+        matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted | Code::Internal)
+    })
 }
 
 /// What tonic's words mean in ours. It decides before a handler runs, so nothing was applied.

@@ -13,6 +13,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::admin::Admin;
+use super::body::SLACK;
 use super::catalog::Catalog;
 use super::record::Records;
 use super::schema::Schemas;
@@ -20,10 +21,6 @@ use super::subscription::Subscriptions;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::record::limits::MAX_REQUEST_BYTES;
-
-/// Room for the frame around a request of the largest size, and for a request that is a little too
-/// large to be refused with the product's name instead of being cut off.
-const DECODE_SLACK: usize = 64 << 10;
 
 /// Every service of one server.
 pub(super) struct Services {
@@ -47,8 +44,7 @@ impl Services {
         let records = Records::new(broker.clone(), drain.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         let grpc = Routes::new(
-            RecordServiceServer::new(records)
-                .max_decoding_message_size(MAX_REQUEST_BYTES + DECODE_SLACK),
+            RecordServiceServer::new(records).max_decoding_message_size(MAX_REQUEST_BYTES + SLACK),
         )
         .add_service(CatalogServiceServer::new(Catalog::new(broker.clone(), drain.clone())))
         .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
