@@ -143,7 +143,8 @@ pub struct EdgeConfig {
     /// A connection takes no new calls after this time, and ends when those it has are over. Zero is
     /// never. Default 1h.
     pub max_connection_age: Span,
-    /// Time for the HTTP/2 preface and the first request of a connection. Default 10 s.
+    /// Time for the first request of a connection and, in HTTP/1.1, from one answer to the next
+    /// request. Default 10 s.
     pub first_request_timeout: Span,
     /// Calls at a time on one connection. Default 1,024.
     pub max_concurrent_streams: u32,

@@ -80,22 +80,29 @@ pub(crate) struct TlsArgs {
 
 impl TlsArgs {
     /// Flag, environment, context, nothing: for each file by itself.
-    fn resolve(&self, context: Option<&Context>) -> Option<TlsConfig> {
-        let file = |flag: &Option<PathBuf>, variable, of_context: Option<&PathBuf>| {
-            let set = || environment(variable).map(|file| PathBuf::from(file.value));
-            flag.clone().or_else(set).or_else(|| of_context.cloned())
+    fn resolve(&self, context: Option<(&str, &Context)>) -> Vec<(&'static str, Setting<PathBuf>)> {
+        let of = |file: fn(&Context) -> &Option<PathBuf>| {
+            let (name, context) = context?;
+            let file = file(context).clone()?;
+            Some(Setting::new(file, Source::Context(name.to_owned())))
         };
-        let tls = TlsConfig {
-            ca: file(&self.tls_ca, "MESHLOG_TLS_CA", context.and_then(|c| c.tls_ca.as_ref())),
-            certificate: file(
-                &self.tls_cert,
-                "MESHLOG_TLS_CERT",
-                context.and_then(|c| c.tls_cert.as_ref()),
-            ),
-            key: file(&self.tls_key, "MESHLOG_TLS_KEY", context.and_then(|c| c.tls_key.as_ref())),
-            server_name: None,
+        let set = |name, flag: &Option<PathBuf>, long, variable, of_context| {
+            let flag = flag.clone().map(|file| Setting::new(file, Source::Flag(long)));
+            let in_environment = || {
+                let Setting { value, source } = environment(variable)?;
+                Some(Setting::new(value.into(), source))
+            };
+            Some((name, flag.or_else(in_environment).or(of_context)?))
         };
-        (tls != TlsConfig::default()).then_some(tls)
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        [
+            set("tls_ca", ca, "--tls-ca", "MESHLOG_TLS_CA", of(|it| &it.tls_ca)),
+            set("tls_cert", cert, "--tls-cert", "MESHLOG_TLS_CERT", of(|it| &it.tls_cert)),
+            set("tls_key", key, "--tls-key", "MESHLOG_TLS_KEY", of(|it| &it.tls_key)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 
@@ -150,15 +157,32 @@ pub(crate) struct Resolved {
     pub(crate) server: Setting<String>,
     /// What this program calls itself.
     pub(crate) application: Setting<String>,
+    /// Files for encrypted connections, by the name of their setting.
+    pub(crate) tls_files: Vec<(&'static str, Setting<PathBuf>)>,
+}
+
+impl Resolved {
     /// How connections are encrypted, if anything was said about it.
-    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) fn tls(&self) -> Option<TlsConfig> {
+        let file = |name| {
+            let found = self.tls_files.iter().find(|(known, _)| *known == name);
+            found.map(|(_, file)| file.value.clone())
+        };
+        let tls = TlsConfig {
+            ca: file("tls_ca"),
+            certificate: file("tls_cert"),
+            key: file("tls_key"),
+            server_name: None,
+        };
+        (tls != TlsConfig::default()).then_some(tls)
+    }
 }
 
 impl ServerArgs {
     /// Connects to the broker.
     pub(crate) async fn connect(&self) -> Result<Client> {
         let resolved = self.resolve()?;
-        connect_as(&resolved.server.value, &resolved.application.value, resolved.tls).await
+        connect_as(&resolved.server.value, &resolved.application.value, resolved.tls()).await
     }
 
     /// The address: flag, environment, context, file, default.
@@ -202,9 +226,12 @@ impl ServerArgs {
             .and_then(|context| context.application.clone())
             .map_or_else(|| Setting::new(DEFAULT_APPLICATION.into(), Source::Default), of_context);
         // The files of a context are for its broker, not for one that was named otherwise.
-        let of_context = chosen.filter(|_| matches!(server.source, Source::Context(_)));
-        let tls = self.tls.resolve(of_context);
-        Ok(Resolved { context, server, application, tls })
+        let of_context = match &server.source {
+            Source::Context(name) => chosen.map(|context| (name.as_str(), context)),
+            _ => None,
+        };
+        let tls_files = self.tls.resolve(of_context);
+        Ok(Resolved { context, server, application, tls_files })
     }
 }
 

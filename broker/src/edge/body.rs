@@ -18,7 +18,7 @@ use super::memory::{Cut, Memory, Pause, Reader, Room, overloaded};
 use super::quotas::Use;
 use super::status::status_of;
 use crate::error::{Error, Reason};
-use crate::record::limits::MAX_REQUEST_BYTES;
+use crate::record::limits::{DEFAULT_READ_BYTES, MAX_REQUEST_BYTES};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,10 +31,16 @@ pub(super) const SLACK: usize = 64 << 10;
 const LARGEST: usize = MAX_REQUEST_BYTES + SLACK;
 
 /// How long an answer waits before it looks for room again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An answer of one frame that is smaller is not counted: what a call costs at least.
 const SMALL: usize = 16 << 10;
+
+/// The room that a large frame is expected to need: as much as a read gives by default.
+pub(super) const EXPECTED: usize = DEFAULT_READ_BYTES;
+
+/// A frame that is not there after this time waits for something else than the disk.
+const FETCHED: Duration = Duration::from_millis(100);
 
 /// How a request is read.
 #[derive(Clone, Debug)]
@@ -299,17 +305,54 @@ pub(super) struct Answer<B> {
     inner: B,
     memory: Arc<Memory>,
     reader: Option<Arc<Reader>>,
+    /// Whether it waits for room before each frame; others are small.
+    is_large: bool,
     is_begun: bool,
+    turn: Turn,
     pause: Pause,
     /// Over when the last byte of the answer is.
-    _call: Call,
+    call: Call,
 }
 
 impl<B> Answer<B> {
-    /// Counts what `inner` gives.
-    pub(super) fn new(inner: B, memory: Arc<Memory>, call: Call) -> Self {
-        Self { inner, memory, reader: None, is_begun: false, pause: Pause::default(), _call: call }
+    /// Counts what `inner` gives; a large one waits for room before each frame. A reader that is
+    /// there expects the first.
+    pub(super) fn new(inner: B, memory: Arc<Memory>, call: Call, of: Expectation) -> Self {
+        let (is_large, turn) = match of {
+            Expectation::Small => (false, Turn::Next),
+            Expectation::Large(_) => (true, Turn::Expected),
+        };
+        let reader = match of {
+            Expectation::Small => None,
+            Expectation::Large(reader) => Some(reader),
+        };
+        let pause = Pause::default();
+        Self { inner, memory, reader, is_large, is_begun: false, turn, pause, call }
     }
+
+    fn reader(&mut self) -> &Reader {
+        let (memory, load) = (&self.memory, self.call.load());
+        self.reader.get_or_insert_with(|| memory.reader(Cut::of_task(), Arc::clone(load)))
+    }
+}
+
+/// What is expected of an answer.
+pub(super) enum Expectation {
+    /// It is small.
+    Small,
+    /// It may be large, and there is room for its first frame.
+    Large(Arc<Reader>),
+}
+
+/// Where a large answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The client wants the next frame.
+    Next,
+    /// There is room for it.
+    Expected,
+    /// It is long in coming, and the room was given back.
+    Late,
 }
 
 impl<B> Body for Answer<B>
@@ -324,20 +367,39 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
-        if let Some(reader) = &this.reader {
-            reader.asks();
-            while !this.memory.has_room_for_answers() {
-                ready!(this.pause.poll(LOOK_AGAIN, context));
+        if this.turn == Turn::Next {
+            if let Some(reader) = &this.reader {
+                reader.asks();
+            }
+            if this.is_large {
+                if !this.memory.has_room_for_answers(this.call.load()) {
+                    ready!(this.pause.poll(LOOK_AGAIN, context));
+                    // Looks again at once.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                this.reader().expects(EXPECTED);
+                this.pause = Pause::default();
+                this.turn = Turn::Expected;
             }
         }
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-            && (this.reader.is_some() || this.is_begun || data.len() >= SMALL)
-        {
-            let memory = &this.memory;
-            let reader = this.reader.get_or_insert_with(|| memory.reader(Cut::of_task()));
-            reader.gets(data.len());
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
+            // It may wait for records that do not exist yet, and others need the room.
+            if this.turn == Turn::Expected && this.pause.poll(FETCHED, context).is_ready() {
+                this.reader().asks();
+                this.turn = Turn::Late;
+            }
+            return Poll::Pending;
+        };
+        this.turn = Turn::Next;
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+        match data.map(Bytes::len) {
+            Some(bytes) if this.reader.is_some() || this.is_begun || bytes >= SMALL => {
+                this.reader().gets(bytes);
+            }
+            Some(_) => {}
+            // What comes is small, and the last.
+            None => this.reader = None,
         }
         this.is_begun = true;
         Poll::Ready(frame)

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,9 +15,10 @@ use http_body::Body as HttpBody;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-use super::body::{self, Kept, Terms};
+use super::body::{self, Expectation, Kept, Terms};
 use super::convert::named_in;
 use super::limits::Limits;
+use super::memory::{Load, overloaded};
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -41,13 +41,8 @@ impl Calls {
         &self.limits
     }
 
-    /// Answers one call of a connection, which counts those it has under way; never fails and never
-    /// panics.
-    pub(super) async fn answer<B>(
-        self,
-        under_way: Arc<AtomicUsize>,
-        mut request: Request<B>,
-    ) -> Response<Body>
+    /// Answers one call of a connection that has so much under way; never fails and never panics.
+    pub(super) async fn answer<B>(self, load: Arc<Load>, mut request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
@@ -55,7 +50,7 @@ impl Calls {
         let Self { mut router, limits } = self;
         let caller = named_in(request.headers());
         let is_grpc = is_grpc(request.headers());
-        let call = match limits.call(&caller, &under_way) {
+        let call = match limits.call(&caller, &load) {
             Ok(call) => call,
             Err(error) => return refused(is_grpc, &error),
         };
@@ -69,12 +64,26 @@ impl Calls {
             has_messages: is_grpc && !is_text(request.headers()),
             is_stream: is_grpc && path.ends_with("/AppendStream"),
         };
+        let of = match is_large(&path) {
+            false => Expectation::Small,
+            true => match limits.room_for_answer(&load).await {
+                Some(reader) => Expectation::Large(reader),
+                None => return refused(is_grpc, &overloaded()),
+            },
+        };
         let kept = Kept::default();
         let request = request.map(|body| body::Request::new(body, terms, Arc::clone(&kept)));
         let response = guarded(&path, is_grpc, async move { router.call(request).await }).await;
         drop(kept);
-        response.map(|body| Body::new(body::Answer::new(body, Arc::clone(&limits.memory), call)))
+        response
+            .map(|body| Body::new(body::Answer::new(body, Arc::clone(&limits.memory), call, of)))
     }
+}
+
+/// Whether an answer may be large: records, or something of everything there is.
+fn is_large(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    matches!(last, "Subscribe" | "Read" | "Backup" | "WatchProducts" | "records")
 }
 
 /// Whether a body of gRPC-Web is encoded as text, so that its messages cannot be seen from outside.

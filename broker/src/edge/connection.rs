@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::call::Calls;
-use super::memory::{Cut, Tasks};
+use super::memory::{Cut, Load, Tasks};
 use super::preface::{self, Protocol};
 use crate::config::Config;
 use crate::identity::PeerCertificate;
@@ -113,28 +113,28 @@ impl Connections {
             () = self.drain.cancelled() => return,
         };
         let io = TokioIo::new(preface::Rewound::new(first, io));
-        let under_way = Arc::<AtomicUsize>::default();
+        let load = Arc::<Load>::default();
         let (calls, seen) = (self.calls.clone(), Arc::clone(&requested));
-        let counts = Arc::clone(&under_way);
+        let of_connection = Arc::clone(&load);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
             if let Some(certificate) = peer.certificate.clone() {
                 request.extensions_mut().insert(certificate);
             }
             request.extensions_mut().insert(peer.clone());
-            let (calls, counts) = (calls.clone(), Arc::clone(&counts));
-            async move { Ok::<_, Infallible>(calls.answer(counts, request).await) }
+            let (calls, load) = (calls.clone(), Arc::clone(&of_connection));
+            async move { Ok::<_, Infallible>(calls.answer(load, request).await) }
         });
         let waits = is_awaited.then_some((patience, &*requested));
         match protocol {
             // One call at a time, in the task of the connection: it is cut off as a whole.
             Protocol::Http1 => {
                 let connection = self.http1.serve_connection(io, service);
-                Cut::may_end(self.drive(connection, waits, &under_way)).await;
+                Cut::may_end(self.drive(connection, waits, &load)).await;
             }
             Protocol::Http2 => {
                 let connection = self.http2.serve_connection(io, service);
-                self.drive(connection, waits, &under_way).await;
+                self.drive(connection, waits, &load).await;
             }
         }
     }
@@ -143,7 +143,7 @@ impl Connections {
         &self,
         connection: impl Drains,
         waits: Option<(Pin<&mut tokio::time::Sleep>, &AtomicBool)>,
-        under_way: &AtomicUsize,
+        load: &Load,
     ) {
         let mut connection = pin!(connection);
         let begun = Instant::now();
@@ -178,7 +178,7 @@ impl Connections {
                 }
                 _ = looks.tick(), if !draining && is_settled => {
                     let now = Instant::now();
-                    if under_way.load(Ordering::Relaxed) > 0 {
+                    if load.calls.load(Ordering::Relaxed) > 0 {
                         busy = now;
                     }
                     let is_idle = !self.idle.is_zero() && now - busy >= self.idle;

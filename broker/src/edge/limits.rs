@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::memory::{Memory, overloaded};
+use super::body::{EXPECTED, LOOK_AGAIN};
+use super::memory::{Cut, Load, Memory, Reader, overloaded};
 use super::quotas::{Quotas, Use};
 use crate::caller::Caller;
 use crate::config::Config;
@@ -31,7 +32,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Call {
     limits: Arc<Limits>,
-    of_connection: Arc<AtomicUsize>,
+    load: Arc<Load>,
     /// What its bytes count against.
     pub(super) used: Option<Arc<Use>>,
 }
@@ -49,19 +50,14 @@ impl Limits {
         })
     }
 
-    /// Takes a call of a connection that has so many.
+    /// Takes a call of a connection.
     ///
     /// # Errors
     /// `OVERLOADED`, `QUOTA_EXCEEDED`.
-    pub(super) fn call(
-        self: &Arc<Self>,
-        caller: &Caller,
-        of_connection: &Arc<AtomicUsize>,
-    ) -> Result<Call> {
+    pub(super) fn call(self: &Arc<Self>, caller: &Caller, load: &Arc<Load>) -> Result<Call> {
         let all = self.calls.fetch_add(1, Ordering::Relaxed);
-        let own = of_connection.fetch_add(1, Ordering::Relaxed);
-        let mut call =
-            Call { limits: Arc::clone(self), of_connection: Arc::clone(of_connection), used: None };
+        let own = load.calls.fetch_add(1, Ordering::Relaxed);
+        let mut call = Call { limits: Arc::clone(self), load: Arc::clone(load), used: None };
         let is_greedy = all >= self.max_calls / 2 && own >= (self.max_calls / SHARE).max(1);
         if all >= self.max_calls || is_greedy {
             return Err(overloaded());
@@ -71,10 +67,33 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Waits for room for a large answer, as long as messages wait.
+    pub(super) async fn room_for_answer(&self, load: &Arc<Load>) -> Option<Arc<Reader>> {
+        let until = Instant::now() + self.patience;
+        while !self.memory.has_room_for_answers(load) {
+            if Instant::now() >= until {
+                return None;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let reader = self.memory.reader(Cut::of_task(), Arc::clone(load));
+        reader.expects(EXPECTED);
+        Some(reader)
+    }
+}
+
+impl Call {
+    /// What its connection has under way.
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         self.limits.calls.fetch_sub(1, Ordering::Relaxed);
-        self.of_connection.fetch_sub(1, Ordering::Relaxed);
+        self.load.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,8 @@
 //! ```text
 //! budget (a quarter of the memory of the machine or container, unless set)
 //!   ├─ half: requests   room for a message is taken before its bytes are read, and given back when
-//!   │                   the append is admitted or the call is over; without room: OVERLOADED
+//!   │                   the append is admitted or the call is over; without room: OVERLOADED.
+//!   │                   An eighth of it is for small ones alone
 //!   └─ half: answers    a frame counts until the client has taken it; without room calls wait, and
 //!                       clients that do not read are cut off, those first that have not for longest
 //! ```
@@ -27,6 +28,9 @@ use crate::error::{Error, Reason};
 /// What room is counted in: also the least that a call costs.
 const UNIT: usize = 1 << 10;
 
+/// A request up to this size is small.
+const SMALL: usize = 64 << 10;
+
 /// A client that is told to come back does so after this time.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -38,6 +42,8 @@ const FALLBACK: usize = 1 << 30;
 pub(super) struct Memory {
     /// Room for requests, in units.
     requests: Arc<Semaphore>,
+    /// Room for small requests alone, so that large ones which do not arrive leave them some.
+    small: Arc<Semaphore>,
     /// Bytes of answers that clients have not taken yet.
     answers: AtomicUsize,
     answers_limit: usize,
@@ -60,7 +66,8 @@ impl Memory {
             bytes => bytes,
         };
         Arc::new(Self {
-            requests: Arc::new(Semaphore::new((budget / 2 / UNIT).clamp(1, 1 << 30))),
+            requests: Arc::new(Semaphore::new((budget / 16 * 7 / UNIT).clamp(1, 1 << 30))),
+            small: Arc::new(Semaphore::new((budget / 16 / UNIT).clamp(1, 1 << 30))),
             answers: AtomicUsize::new(0),
             answers_limit: budget / 2,
             buffered: config.send_buffer.as_usize(),
@@ -72,7 +79,9 @@ impl Memory {
 
     /// Room for a request of so many bytes, if there is some now.
     pub(super) fn room(&self, bytes: usize) -> Option<Room> {
-        Arc::clone(&self.requests).try_acquire_many_owned(units(bytes)).ok()
+        let room = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(units(bytes)).ok();
+        let small = || (bytes <= SMALL).then(|| room(&self.small)).flatten();
+        room(&self.requests).or_else(small)
     }
 
     /// Room for a message of a stream, which may wait for it.
@@ -85,15 +94,18 @@ impl Memory {
         Arc::clone(&self.requests)
     }
 
-    /// Whether a call may make one more frame of its answer.
-    pub(super) fn has_room_for_answers(&self) -> bool {
+    /// Whether a call may make one more frame of its answer. One frame a connection may always have,
+    /// so that those who read go on beside those who do not.
+    pub(super) fn has_room_for_answers(&self, of: &Load) -> bool {
         self.answers.load(Ordering::Relaxed) < self.answers_limit
+            || of.answers.load(Ordering::Relaxed) == 0
     }
 
     /// Somebody begins to read an answer of several frames.
-    pub(super) fn reader(self: &Arc<Self>, cut: Arc<Cut>) -> Arc<Reader> {
+    pub(super) fn reader(self: &Arc<Self>, cut: Arc<Cut>, load: Arc<Load>) -> Arc<Reader> {
         let reader = Arc::new(Reader {
             memory: Arc::clone(self),
+            load,
             cut,
             frame: AtomicUsize::new(0),
             total: AtomicUsize::new(0),
@@ -167,10 +179,20 @@ pub(super) fn overloaded() -> Error {
     .with("retry_after_ms", RETRY_AFTER.as_millis())
 }
 
+/// What one connection has under way.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    /// Calls.
+    pub(super) calls: AtomicUsize,
+    /// Bytes of answers that the client has not taken.
+    answers: AtomicUsize,
+}
+
 /// An answer of several frames, and how its reader gets on.
 #[derive(Debug)]
 pub(super) struct Reader {
     memory: Arc<Memory>,
+    load: Arc<Load>,
     cut: Arc<Cut>,
     /// Bytes of the newest frame, until the client has taken those before it.
     frame: AtomicUsize,
@@ -185,18 +207,29 @@ pub(super) struct Reader {
 impl Reader {
     /// The client asks for more.
     pub(super) fn asks(&self) {
-        let taken = self.frame.swap(0, Ordering::Relaxed);
-        self.memory.answers.fetch_sub(taken, Ordering::Relaxed);
+        self.counts(0);
         self.since.store(self.memory.now(), Ordering::Relaxed);
         self.waits_for_us.store(true, Ordering::Relaxed);
     }
 
+    /// There will be more, of about so many bytes.
+    pub(super) fn expects(&self, bytes: usize) {
+        self.counts(bytes);
+    }
+
     /// There is more.
     pub(super) fn gets(&self, bytes: usize) {
-        self.frame.store(bytes, Ordering::Relaxed);
-        self.memory.answers.fetch_add(bytes, Ordering::Relaxed);
+        self.counts(bytes);
         self.total.fetch_add(bytes, Ordering::Relaxed);
         self.waits_for_us.store(false, Ordering::Relaxed);
+    }
+
+    fn counts(&self, bytes: usize) {
+        let before = self.frame.swap(bytes, Ordering::Relaxed);
+        for sum in [&self.memory.answers, &self.load.answers] {
+            sum.fetch_add(bytes, Ordering::Relaxed);
+            sum.fetch_sub(before, Ordering::Relaxed);
+        }
     }
 
     /// For how long the client has taken nothing, and what is kept for it.
@@ -311,11 +344,12 @@ mod tests {
     #[test]
     fn requests_have_half_of_the_budget_and_give_it_back() {
         let memory = memory(8 << 20);
-        let held = memory.room(4 << 20).expect("half of it");
-        assert!(memory.room(1).is_none());
-        drop(held);
-        assert!(memory.room(1).is_some());
-        assert!(memory.room((4 << 20) + 1).is_none());
+        let held = memory.room(7 << 19).expect("seven sixteenths");
+        assert!(memory.room(SMALL + 1).is_none());
+        let small = memory.room(SMALL).expect("small ones have room of their own");
+        drop((held, small));
+        assert!(memory.room(SMALL + 1).is_some());
+        assert!(memory.room((7 << 19) + 1).is_none());
     }
 
     #[test]
@@ -327,15 +361,19 @@ mod tests {
         };
         let memory = Memory::new(&config);
         let cuts: Vec<Arc<Cut>> = (0..2).map(|_| Arc::default()).collect();
-        let readers: Vec<_> = cuts.iter().map(|cut| memory.reader(Arc::clone(cut))).collect();
+        let load = Arc::<Load>::default();
+        let reader = |cut: &Arc<Cut>| memory.reader(Arc::clone(cut), Arc::clone(&load));
+        let readers: Vec<_> = cuts.iter().map(reader).collect();
         readers[0].gets(300);
         assert_eq!(memory.cut_stalled(), 0, "600 bytes of 1,000");
         readers[1].asks();
         readers[1].gets(300);
-        assert!(memory.has_room_for_answers());
+        assert!(memory.has_room_for_answers(&load));
         assert_eq!(memory.cut_stalled(), 1, "1,200 bytes: the one that has waited for longer goes");
         assert!(cuts[0].is_cut.load(Ordering::Acquire) && !cuts[1].is_cut.load(Ordering::Acquire));
-        readers[1].asks();
+        readers[1].gets(1_000);
+        assert!(!memory.has_room_for_answers(&load), "1,300 bytes of 1,000");
+        assert!(memory.has_room_for_answers(&Load::default()), "one frame of another connection");
         drop(readers);
         assert_eq!(memory.answers.load(Ordering::Relaxed), 0);
         assert_eq!(memory.cut_stalled(), 0);

@@ -57,9 +57,9 @@ impl Quotas {
         let now = Instant::now();
         let found = self.of(principal, now);
         let limit = self.config.requests_per_second;
-        found.calls.look(now).map_err(|wait| exceeded("requests_per_second", limit, wait))?;
+        found.calls.look(1.0, now).map_err(|wait| exceeded("requests_per_second", limit, wait))?;
         let limit = self.config.bytes_per_second;
-        found.bytes.look(now).map_err(|wait| exceeded("bytes_per_second", limit, wait))?;
+        found.bytes.look(0.0, now).map_err(|wait| exceeded("bytes_per_second", limit, wait))?;
         found.calls.take(1.0, now);
         Ok(Some(found))
     }
@@ -89,7 +89,7 @@ impl Use {
     pub(super) fn bytes(&self, count: usize) -> Option<Duration> {
         let now = Instant::now();
         self.bytes.take(count as f64, now);
-        self.bytes.look(now).err()
+        self.bytes.look(0.0, now).err()
     }
 }
 
@@ -107,12 +107,12 @@ impl Bucket {
         self.rate == 0.0 || self.level(now) >= self.rate * BURST
     }
 
-    /// The time until there is something in it, if there is nothing.
-    fn look(&self, now: Instant) -> Result<(), Duration> {
-        let level = self.level(now);
-        match self.rate == 0.0 || level > 0.0 {
+    /// The time until there is so much in it, if there is less.
+    fn look(&self, least: f64, now: Instant) -> Result<(), Duration> {
+        let lacking = least - self.level(now);
+        match self.rate == 0.0 || lacking <= 0.0 {
             true => Ok(()),
-            false => Err(Duration::from_secs_f64((-level / self.rate).clamp(0.001, 3_600.0))),
+            false => Err(Duration::from_secs_f64((lacking / self.rate).clamp(0.001, 3_600.0))),
         }
     }
 

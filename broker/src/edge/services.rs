@@ -7,6 +7,7 @@ use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
 use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -38,18 +39,36 @@ const NAMES: [&str; 6] = [
     <AdminServiceServer<Admin> as NamedService>::NAME,
 ];
 
+/// A service that takes compressed requests. What they become is as large as a request may be.
+macro_rules! compressed {
+    ($service:expr) => {
+        $service
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+    };
+}
+
 impl Services {
     /// Of this broker; streams end when `drain` is cancelled.
     pub(super) async fn new(broker: &Broker, drain: &CancellationToken) -> Result<Self> {
         let records = Records::new(broker.clone(), drain.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         let grpc = Routes::new(
-            RecordServiceServer::new(records).max_decoding_message_size(MAX_REQUEST_BYTES + SLACK),
+            compressed!(RecordServiceServer::new(records))
+                .max_decoding_message_size(MAX_REQUEST_BYTES + SLACK),
         )
-        .add_service(CatalogServiceServer::new(Catalog::new(broker.clone(), drain.clone())))
-        .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
-        .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
-        .add_service(AdminServiceServer::new(Admin::new(broker.clone(), drain.clone())))
+        .add_service(compressed!(CatalogServiceServer::new(Catalog::new(
+            broker.clone(),
+            drain.clone()
+        ))))
+        .add_service(compressed!(SchemaServiceServer::new(Schemas::new(broker.clone()))))
+        .add_service(compressed!(SubscriptionServiceServer::new(Subscriptions::new(
+            broker.clone()
+        ))))
+        .add_service(compressed!(AdminServiceServer::new(Admin::new(
+            broker.clone(),
+            drain.clone()
+        ))))
         .add_service(health_service)
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)

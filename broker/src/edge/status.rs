@@ -81,7 +81,6 @@ pub(super) fn code(reason: Reason) -> Code {
 /// When to try again, if waiting helps.
 fn retry_after(error: &Error) -> Option<Duration> {
     match error.reason() {
-        // A quota that waiting does not give back has no delay.
         Reason::Overloaded | Reason::QuotaExceeded => {
             let millis = error.metadata().get("retry_after_ms")?.parse().ok()?;
             Some(Duration::from_millis(millis))

@@ -165,6 +165,7 @@ fn the_pages_of_the_guide_can_be_pasted() {
         "when-the-disk-is-full",
         "recover",
         "back-up",
+        "serve-other-machines",
     ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
@@ -210,6 +211,8 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",
         "docs/guide/recover.md",
+        "docs/guide/serve-other-machines.md",
+        "docs/security.md",
         "docs/guide/when-the-disk-is-full.md",
         "docs/quickstart.md",
         "docs/cli.md",

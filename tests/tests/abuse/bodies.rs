@@ -23,7 +23,8 @@ async fn call(server: &Server, encoding: Option<&str>, body: Vec<u8>, ends: bool
     }
     let mut client = client.ready().await.unwrap();
     let (response, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
-    sending.send_data(Bytes::from(body), ends).unwrap();
+    // It may be refused before it is sent.
+    let _ = sending.send_data(Bytes::from(body), ends);
     let answer = tokio::time::timeout(Duration::from_secs(30), response).await;
     let answer = answer.expect("it is answered").unwrap();
     let status = match tonic::Status::from_header_map(answer.headers()) {

@@ -12,7 +12,7 @@ use super::server::{Server, open_files};
 /// Waits until the server closes; what it said before.
 async fn closed(mut stream: TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer));
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer));
     // A reset is an end as well.
     let _ = read.await.expect("the server closes it");
     answer
@@ -92,16 +92,16 @@ pub(crate) async fn very_many(server: &Server) -> String {
         println!("NOT 10,000 CONNECTIONS BUT {count}: the limit of open files allows no more");
     }
     // Each makes a request, so that it stays, and then holds its place.
-    let call = b"GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let call = super::frames::request("/none");
     let mut held = Vec::with_capacity(count);
     while held.len() < count {
         let batch = (count - held.len()).min(200);
         let mut opening = Vec::new();
         for _ in 0..batch {
-            let address = server.address;
+            let (address, call) = (server.address, call.clone());
             opening.push(tokio::spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                stream.write_all(call).await.unwrap();
+                stream.write_all(&call).await.unwrap();
                 let mut byte = [0];
                 stream.read_exact(&mut byte).await.unwrap();
                 stream
@@ -111,8 +111,19 @@ pub(crate) async fn very_many(server: &Server) -> String {
             held.push(stream.await.unwrap());
         }
     }
-    drop(held);
-    format!("{count} served")
+    let is_open = |stream: &&TcpStream| {
+        let mut bytes = [0; 1 << 10];
+        loop {
+            match stream.try_read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            }
+        }
+    };
+    let open = held.iter().filter(is_open).count();
+    assert_eq!(open, count, "all of them at once");
+    format!("{count} open at once, each answered")
 }
 
 /// A broker that is asked to end while clients are silent, stalled and half open.

@@ -15,6 +15,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
@@ -26,13 +27,23 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The headers of an append stream, without compression.
+/// A connection with one call that has no body.
+pub(crate) fn request(path: &str) -> Vec<u8> {
+    [HELLO, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &headers(path))].concat()
+}
+
+/// The headers of an append stream.
 fn call() -> Vec<u8> {
+    headers("/meshlog.v1.RecordService/AppendStream")
+}
+
+/// The headers of a call, without compression.
+fn headers(path: &str) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", "/meshlog.v1.RecordService/AppendStream"),
+        (":path", path),
         (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),

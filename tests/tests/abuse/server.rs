@@ -53,7 +53,7 @@ impl Server {
         let text = format!(
             "[broker.edge]\nmemory = \"{BUDGET}MiB\"\nmax_connections = 12000\n\
              max_connections_per_address = 12000\nfirst_request_timeout = \"3s\"\n\
-             request_timeout = \"3s\"\nstalled_reader_timeout = \"2s\"\n\
+             request_timeout = \"3s\"\nkeepalive_interval = \"10m\"\nstalled_reader_timeout = \"2s\"\n\
              [broker.storage]\nring = \"16MiB\"\nin_flight = \"16MiB\"\n\
              [broker.appends]\nwaiting = \"16MiB\"\n"
         );

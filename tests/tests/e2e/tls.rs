@@ -88,6 +88,9 @@ impl Encrypted {
             let end = async move { drop(stopped.await) };
             edge::serve(serving, listener, end).await.unwrap();
         });
+        while broker.certificate_expires().is_none() {
+            tokio::task::yield_now().await;
+        }
         Self { broker, address, _stop: stop }
     }
 
@@ -244,12 +247,27 @@ async fn tls_1_1_and_silence_are_refused() {
     let files = authority.sign("server", "localhost", 4000);
     let quick = |config: &mut Config| config.tls.handshake_timeout = "300ms".parse().unwrap();
     let broker = Encrypted::start(&files, quick).await;
-    // A hello of TLS 1.1 with one cipher suite of its time and no extensions.
-    let mut hello = vec![3, 2];
-    hello.extend([7; 32]);
-    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
-    let mut bytes = vec![22, 3, 1, 0, (hello.len() + 4) as u8, 1, 0, 0, hello.len() as u8];
-    bytes.extend(hello);
+    // A hello that differs in nothing but its version.
+    let hello = |version: u8| {
+        let mut hello = vec![3, version];
+        hello.extend([7; 32]);
+        // No session; ECDHE-ECDSA with AES-128-GCM; no compression.
+        hello.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+        let extensions: &[u8] = &[
+            0, 10, 0, 6, 0, 4, 0, 0x1d, 0, 0x17, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3, 0,
+            0x17, 0, 0,
+        ];
+        hello.extend([0, extensions.len() as u8]);
+        hello.extend(extensions);
+        let mut bytes = vec![22, 3, 1, 0, (hello.len() + 4) as u8, 1, 0, 0, hello.len() as u8];
+        bytes.extend(hello);
+        bytes
+    };
+    // To one of TLS 1.2 the server says hello as well: a record of the kind handshake.
+    let mut good = tokio::net::TcpStream::connect(broker.address).await.unwrap();
+    good.write_all(&hello(3)).await.unwrap();
+    assert_eq!(good.read_u8().await.unwrap(), 22);
+    let bytes = hello(2);
     for (bytes, alert) in [(bytes, Some(70)), (Vec::new(), None)] {
         let mut stream = tokio::net::TcpStream::connect(broker.address).await.unwrap();
         stream.write_all(&bytes).await.unwrap();
