@@ -30,6 +30,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// What one principal may use. Zero is no limit.
     pub quotas: QuotaConfig,
+    /// What is told to those who watch the broker.
+    pub metrics: MetricsConfig,
 }
 
 impl Config {
@@ -117,6 +119,23 @@ pub struct AppendConfig {
 impl Default for AppendConfig {
     fn default() -> Self {
         Self { admission_wait: Span::seconds(5), waiting: ByteSize::mib(64) }
+    }
+}
+
+/// What is told to those who watch the broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Serve `/metrics/products` too: figures of each product and of each cursor. Default false.
+    pub per_product: bool,
+    /// Products on that page, by name, and as many cursors; the rest is counted in
+    /// `meshlog_products_left_out`. Default 1,000.
+    pub max_products: u32,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { per_product: false, max_products: 1_000 }
     }
 }
 

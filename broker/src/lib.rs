@@ -3,6 +3,7 @@
 //! Start with [`Broker`]. With the cargo feature `edge` (default) it also speaks gRPC, over TCP
 //! with [`edge::serve`] or inside the process with `Broker::local_connector`.
 
+pub mod audit;
 pub mod backup;
 mod broker;
 mod caller;
@@ -13,6 +14,7 @@ pub mod config;
 pub mod edge;
 mod error;
 pub mod identity;
+pub mod metrics;
 pub mod record;
 pub mod recover;
 mod retention;
@@ -22,6 +24,7 @@ mod search;
 mod space;
 mod subscription;
 mod time;
+pub mod trace;
 mod usage;
 pub mod verify;
 

@@ -10,8 +10,10 @@
 //! | `exit.rs` | exit codes, and failures as sentences |
 //! | `completion.rs` | what the shell offers while a person types |
 //! | `input.rs`, `csv_input.rs`, `envelope.rs` | the formats records come in and go out as |
+//! | `log.rs`, `telemetry.rs`, `notify.rs` | what a broker tells while it runs: log lines, OpenTelemetry, the service manager |
 //! | `mesh.rs` | the flights mesh that `quickstart` loads |
 
+mod audit;
 mod backup;
 mod change;
 mod completion;
@@ -25,8 +27,10 @@ mod domain;
 mod envelope;
 mod exit;
 mod input;
+mod log;
 mod man;
 mod mesh;
+mod notify;
 mod noun;
 mod output;
 mod produce;
@@ -42,6 +46,7 @@ mod server;
 mod settings;
 mod tag;
 mod team;
+mod telemetry;
 mod tls;
 mod verify;
 mod words;
@@ -170,6 +175,14 @@ enum Command {
   meshlog tag create aviation --owner reference-data"
     )]
     Tag(tag::TagCommand),
+    /// Who changed what, who was refused, and whether the log of it is whole
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog audit list --since 2027-01-31
+  meshlog audit verify"
+    )]
+    Audit(audit::AuditCommand),
     /// Facts about a broker
     #[command(
         subcommand,
@@ -267,6 +280,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
+            Command::Audit(command) => Box::pin(command.run(out)).await,
             Command::Server(command) => command.run(out).await,
             Command::Tls(command) => command.run(out),
             Command::Config(command) => command.run(out),

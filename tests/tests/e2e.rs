@@ -6,6 +6,8 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/backup.rs"]
 mod backup;
 #[path = "e2e/catalogue.rs"]
@@ -54,5 +56,7 @@ mod search;
 mod subscribe;
 #[path = "e2e/tls.rs"]
 mod tls;
+#[path = "e2e/trace.rs"]
+mod trace;
 #[path = "e2e/usage.rs"]
 mod usage;

@@ -17,6 +17,7 @@ mod call;
 mod catalog;
 mod connection;
 mod convert;
+mod governance;
 mod limits;
 mod local;
 mod memory;
@@ -29,6 +30,7 @@ mod services;
 mod status;
 mod subscription;
 mod tls;
+mod watched;
 
 pub use local::LocalConnector;
 pub use server::{may_listen, serve};

@@ -27,6 +27,7 @@ use super::tls::{Greeted, Tls};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
+use crate::metrics::Open;
 
 /// How often clients are looked for that do not read.
 const STALLS: Duration = Duration::from_secs(1);
@@ -135,6 +136,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Some(origin) = addresses.enter(peer.ip()) else {
+                        broker.metrics().refused_connections.fetch_add(1, Ordering::Relaxed);
                         tracing::debug!(%peer, limit = config.max_connections_per_address,
                             "too many connections of one address; this one is closed");
                         continue;
@@ -142,6 +144,7 @@ pub async fn serve(
                     let place = Arc::clone(&places).try_acquire_owned().ok();
                     // Whoever has said nothing yet gives way to whoever comes.
                     if place.is_none() && !silent.one_goes() {
+                        broker.metrics().refused_connections.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%peer, limit = config.max_connections,
                             "too many connections; this one is closed");
                         continue;
@@ -154,7 +157,9 @@ pub async fn serve(
                     let (connections, places) = (connections.clone(), Arc::clone(&places));
                     let patience = config.first_request_timeout.into();
                     let tls = tls.clone();
+                    let counted = Open::begin(broker.metrics(), |metrics| &metrics.connections);
                     open.spawn(async move {
+                        let _counted = counted;
                         let place = match place {
                             Some(place) => Ok(place),
                             None => places.acquire_owned().await,

@@ -20,6 +20,7 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
+use crate::metrics::Open;
 use crate::time;
 use crate::usage::OpenReader;
 
@@ -48,6 +49,7 @@ impl Broker {
         let watch = cursors.watch();
         let reader = cursors.product().usage.open(&caller.application);
         Ok(Subscription {
+            _open: Open::begin(self.metrics(), |metrics| &metrics.subscriptions),
             reader,
             cursors,
             notices,
@@ -64,6 +66,7 @@ impl Broker {
 /// An open subscription. Dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription {
+    _open: Open,
     reader: OpenReader,
     cursors: Cursors,
     notices: Notices,

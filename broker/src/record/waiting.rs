@@ -41,6 +41,13 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.lock().all
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut ledger = self.waiting.0.lock();

@@ -46,6 +46,7 @@ impl Broker {
         batches: &[server_v1::StoredBatch],
     ) {
         if !batches.is_empty() {
+            self.metrics().fetched(records_in(batches), bytes_of(batches));
             product.usage.delivered(application, records_in(batches));
             self.usage_changed(product);
         }
@@ -59,6 +60,7 @@ impl Broker {
         batches: &[server_v1::StoredBatch],
     ) {
         reader.delivered(records_in(batches));
+        self.metrics().fetched(records_in(batches), bytes_of(batches));
         self.usage_changed(product);
     }
 
@@ -127,6 +129,10 @@ impl Broker {
         });
         Some((product, answered))
     }
+}
+
+fn bytes_of(batches: &[server_v1::StoredBatch]) -> usize {
+    batches.iter().map(|batch| batch.batch.len()).sum()
 }
 
 fn records_in(batches: &[server_v1::StoredBatch]) -> u64 {
