@@ -107,6 +107,9 @@ pub async fn serve(
     let mut failed = false;
     let mut looks = tokio::time::interval(crate::space::LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = tokio::time::interval(crate::space::CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut short, mut room) = (false, (false, false));
     let mut stalls = tokio::time::interval(STALLS);
     stalls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = Silent::default();
@@ -119,7 +122,13 @@ pub async fn serve(
             () = shutdown.as_mut() => break,
             () = closing.cancelled() => break,
             Some(_) = open.join_next() => {}
-            _ = looks.tick() => broker.watch_space(),
+            _ = looks.tick() => short = broker.watch_space(),
+            _ = checks.tick(), if !failed => {
+                let now = (broker.is_full(), short);
+                if std::mem::replace(&mut room, now) != now {
+                    services.disk(now.0, now.1).await;
+                }
+            }
             _ = stalls.tick() => {
                 limits.memory.cut_stalled();
             }
