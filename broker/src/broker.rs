@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backup::Backups;
 use crate::catalogue::Catalogue;
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::metrics::Metrics;
@@ -53,6 +54,7 @@ struct Inner {
     sampling: Sampling,
     backups: Backups,
     forecast: Forecast,
+    certificates: Certificates,
     metrics: Arc<Metrics>,
     turn: AtomicU32,
     closing: CancellationToken,
@@ -119,6 +121,7 @@ impl Broker {
                 sampling: Sampling::default(),
                 backups,
                 forecast: Forecast::default(),
+                certificates: Certificates::default(),
                 metrics: Arc::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
@@ -153,6 +156,7 @@ impl Broker {
         let stats = self.storage().stats();
         let in_memory = self.config().data_dir.is_none();
         let (space, warning) = self.disk_space();
+        let certificates = self.certificates().notes(std::time::SystemTime::now());
         v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_version: "v1".to_owned(),
@@ -175,7 +179,7 @@ impl Broker {
                 syncs: stats.syncs,
                 groups: stats.groups,
                 bytes: stats.bytes,
-                notes: warning.into_iter().chain(health.notes).collect(),
+                notes: warning.into_iter().chain(health.notes).chain(certificates).collect(),
                 space,
             }),
             products: self.catalogue().product_count(),
@@ -204,6 +208,23 @@ impl Broker {
                 format!("closing the storage failed: {error}; the next start recovers it"),
             )),
         }
+    }
+
+    /// Reads the files of the TLS settings again, now instead of within seconds of a change. Files
+    /// that cannot be used change nothing and are complained of in the log and in
+    /// [`Broker::server_info`].
+    pub fn reload_certificates(&self) {
+        self.inner.certificates.ask();
+    }
+
+    /// When the certificate that the port shows ends; none without TLS.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<std::time::SystemTime> {
+        self.inner.certificates.expires()
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.inner.certificates
     }
 
     pub(crate) fn storage(&self) -> &Storage {

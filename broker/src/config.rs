@@ -28,6 +28,10 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// HTTP with JSON, and browsers.
     pub http: HttpConfig,
+    /// Encrypted connections. With a certificate and its key the port takes nothing else.
+    pub tls: TlsConfig,
+    /// What one principal may use. Zero is no limit.
+    pub quotas: QuotaConfig,
     /// What is told to those who watch the broker.
     pub metrics: MetricsConfig,
 }
@@ -148,7 +152,25 @@ impl Default for MetricsConfig {
 pub struct EdgeConfig {
     /// Connections at a time; further ones are closed at once. Default 1,000.
     pub max_connections: u32,
-    /// Time for the HTTP/2 preface and the first request of a connection. Default 10 s.
+    /// Connections of one address at a time; further ones are closed at once. Default 500.
+    pub max_connections_per_address: u32,
+    /// Calls at a time on all connections; further ones are answered OVERLOADED. Default 10,000.
+    pub max_calls: u32,
+    /// Memory for requests that are not admitted yet and answers that are not read yet; beyond,
+    /// requests are answered OVERLOADED and clients that do not read are cut off. Zero is a quarter
+    /// of the memory of the machine, or of the container. Default 0 B.
+    pub memory: ByteSize,
+    /// Time that a request, or one message of a stream, has to arrive. Default 1m.
+    pub request_timeout: Span,
+    /// When memory is short, a client that has not read for so long is cut off. Default 10 s.
+    pub stalled_reader_timeout: Span,
+    /// A connection without calls is closed after this time. Zero is never. Default 5m.
+    pub idle_timeout: Span,
+    /// A connection takes no new calls after this time, and ends when those it has are over. Zero is
+    /// never. Default 1h.
+    pub max_connection_age: Span,
+    /// Time for the first request of a connection and, in HTTP/1.1, from one answer to the next
+    /// request. Default 10 s.
     pub first_request_timeout: Span,
     /// Calls at a time on one connection. Default 1,024.
     pub max_concurrent_streams: u32,
@@ -168,12 +190,22 @@ pub struct EdgeConfig {
     pub keepalive_timeout: Span,
     /// After this long a shutdown no longer waits for calls under way. Default 10 s.
     pub drain_deadline: Span,
+    /// Serve an address that other machines can reach although connections are not encrypted or
+    /// nobody proves who they are. For a lab; the broker warns of it every minute. Default false.
+    pub insecure_allow_remote: bool,
 }
 
 impl Default for EdgeConfig {
     fn default() -> Self {
         Self {
             max_connections: 1_000,
+            max_connections_per_address: 500,
+            max_calls: 10_000,
+            memory: ByteSize(0),
+            request_timeout: Span::seconds(60),
+            stalled_reader_timeout: Span::seconds(10),
+            idle_timeout: Span::seconds(300),
+            max_connection_age: Span::seconds(3_600),
             first_request_timeout: Span::seconds(10),
             max_concurrent_streams: 1_024,
             stream_window: ByteSize::mib(4),
@@ -184,6 +216,7 @@ impl Default for EdgeConfig {
             keepalive_interval: Span::seconds(20),
             keepalive_timeout: Span::seconds(10),
             drain_deadline: Span::seconds(10),
+            insecure_allow_remote: false,
         }
     }
 }
@@ -210,6 +243,45 @@ impl Default for HttpConfig {
             tail_deadline: Span::seconds(30),
         }
     }
+}
+
+/// Encrypted connections. With a certificate and its key the port takes nothing else. The files
+/// are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM file with the certificate of the broker and those between it and the authority.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key of the certificate.
+    pub key: Option<PathBuf>,
+    /// PEM file with the authorities whose certificates clients may show.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client without a certificate is refused. Default false.
+    pub require_client_certificate: bool,
+    /// Time for the TLS handshake of a connection. Default 10 s.
+    pub handshake_timeout: Span,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            certificate: None,
+            key: None,
+            client_ca: None,
+            require_client_certificate: false,
+            handshake_timeout: Span::seconds(10),
+        }
+    }
+}
+
+/// What one principal may use. Zero is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuotaConfig {
+    /// Calls a second, with bursts of ten seconds' worth. Default 0.
+    pub requests_per_second: u32,
+    /// Bytes of requests a second, with bursts of ten seconds' worth. Default 0 B.
+    pub bytes_per_second: ByteSize,
 }
 
 #[cfg(test)]

@@ -140,6 +140,12 @@ reasons! {
     DirectoryUnavailable = "DIRECTORY_UNAVAILABLE",
     /// The listening address cannot be used.
     AddressUnavailable = "ADDRESS_UNAVAILABLE",
+    /// A file of the TLS settings cannot be used.
+    CertificateUnusable = "CERTIFICATE_UNUSABLE",
+    /// A quota of the caller is used up.
+    QuotaExceeded = "QUOTA_EXCEEDED",
+    /// The client did not send its request in time.
+    RequestTimeout = "REQUEST_TIMEOUT",
 }
 
 /// What went wrong, where, and what to do next.

@@ -9,10 +9,12 @@ mod broker;
 mod caller;
 pub mod catalogue;
 mod compatibility;
+mod certificates;
 pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+pub mod identity;
 pub mod metrics;
 pub mod record;
 pub mod recover;

@@ -8,7 +8,7 @@
 //! A shell waits for the answer, so the broker gets [`PATIENCE`] and no more; whatever goes wrong is
 //! silence, because nobody wants an error message in the middle of a command line.
 
-use std::{ffi::OsStr, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use clap_complete::{CompletionCandidate, env::Shells};
@@ -17,7 +17,7 @@ use meshlog_client::Catalog;
 use crate::{
     exit::{Exit, Failure, Result},
     output::Out,
-    settings::{File, ServerArgs},
+    settings::{File, ServerArgs, TlsArgs},
 };
 
 /// How long a shell waits for names at most.
@@ -168,5 +168,11 @@ fn server() -> ServerArgs {
             None => None,
         })
     };
-    ServerArgs { server: flag("--server"), context: flag("--context") }
+    let file = |name| flag(name).map(PathBuf::from);
+    let tls = TlsArgs {
+        tls_ca: file("--tls-ca"),
+        tls_cert: file("--tls-cert"),
+        tls_key: file("--tls-key"),
+    };
+    ServerArgs { server: flag("--server"), context: flag("--context"), tls }
 }

@@ -94,10 +94,13 @@ impl Doctor {
     /// Runs the command.
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
         let file = settings::File::load()?;
-        let directory =
-            self.data_dir.or(file.broker.data_dir).or_else(settings::default_data_dir).ok_or_else(
-                || Failure::usage("there is no home directory; name one with --data-dir DIR"),
-            )?;
+        let directory = self
+            .data_dir
+            .or(file.broker.data_dir.clone())
+            .or_else(settings::default_data_dir)
+            .ok_or_else(|| {
+                Failure::usage("there is no home directory; name one with --data-dir DIR")
+            })?;
         let listen = match self.listen.or(file.serve.listen) {
             Some(listen) => listen,
             None => DEFAULT_ADDRESS.parse().map_err(|_| Failure::usage("the default address"))?,
@@ -105,7 +108,7 @@ impl Doctor {
         let mut findings = vec![standing(&directory)];
         findings.extend(disk::look(&directory));
         findings.extend(machine::look().await);
-        findings.push(port::look(listen).await);
+        findings.push(port::look(&file.broker, listen).await);
 
         out.list(self.output.output, &findings)?;
         if self.output.output.is_for_people() {

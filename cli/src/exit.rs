@@ -83,7 +83,9 @@ impl Exit {
             "HOST_REFUSED" | "ORIGIN_REFUSED" => Self::Denied,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" | "SCHEMA_INCOMPATIBLE" => Self::Rejected,
             "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
-            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" => Self::Unavailable,
+            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" | "QUOTA_EXCEEDED"
+            | "REQUEST_TIMEOUT" => Self::Unavailable,
+            "UNTRUSTED" => Self::Denied,
             "DATA_LOSS" => Self::Corruption,
             "ROUTE_NOT_FOUND" | "METHOD_NOT_ALLOWED" | "MEDIA_TYPE_UNSUPPORTED" => Self::Error,
             "BATCH_MALFORMED"
@@ -96,6 +98,7 @@ impl Exit {
             | "INTERNAL"
             | "DIRECTORY_UNAVAILABLE"
             | "ADDRESS_UNAVAILABLE"
+            | "CERTIFICATE_UNUSABLE"
             | "CLOSED"
             | "PROTOCOL_VIOLATED" => Self::Error,
             _ => return None,

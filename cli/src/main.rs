@@ -47,6 +47,7 @@ mod settings;
 mod tag;
 mod team;
 mod telemetry;
+mod tls;
 mod verify;
 mod words;
 
@@ -189,6 +190,13 @@ enum Command {
   meshlog server info"
     )]
     Server(server::ServerCommand),
+    /// Certificates for a lab
+    #[command(
+        subcommand,
+        before_help = "Example:
+  meshlog tls init ./tls --host broker.lab.example"
+    )]
+    Tls(tls::TlsCommand),
     /// Settings, and brokers by name
     #[command(
         subcommand,
@@ -274,6 +282,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Tag(command) => command.run(out).await,
             Command::Audit(command) => Box::pin(command.run(out)).await,
             Command::Server(command) => command.run(out).await,
+            Command::Tls(command) => command.run(out),
             Command::Config(command) => command.run(out),
             Command::Verify(args) => args.run(out),
             Command::Recover(args) => args.run(out),

@@ -60,11 +60,11 @@ impl Quickstart {
         let directory = directory.map_err(|error| {
             Failure::new(Exit::Error, format!("no temporary directory could be made: {error}"))
         })?;
-        let listener = match serve::bind(default_address()?).await {
+        let listener = match serve::bind(&Config::default(), default_address()?).await {
             Ok(listener) => listener,
             Err(_) => {
                 out.note(format_args!("{DEFAULT_ADDRESS} is in use; taking another port"));
-                serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?
+                serve::bind(&Config::default(), SocketAddr::from(([127, 0, 0, 1], 0))).await?
             }
         };
         let started = Instant::now();

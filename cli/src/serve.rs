@@ -8,6 +8,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     exit::{Exit, Failure, Result},
@@ -23,6 +24,7 @@ use crate::{
   meshlog serve
   meshlog serve --data-dir ./data --listen 127.0.0.1:7421
   meshlog serve --in-memory --listen 127.0.0.1:0
+  meshlog serve --listen 0.0.0.0:7420     with [broker.tls] in the file
   meshlog serve --log-format json
   meshlog serve --print-config > config.toml")]
 pub(crate) struct Serve {
@@ -37,6 +39,10 @@ pub(crate) struct Serve {
     /// configuration file, or 127.0.0.1:7420]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Serve an address that other machines can reach although connections are not encrypted or
+    /// nobody proves who they are; for a lab
+    #[arg(long)]
+    insecure_allow_remote: bool,
     /// How log lines are written [default: `serve.log_format` of the configuration file, or auto]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -56,6 +62,7 @@ impl Serve {
             None => DEFAULT_ADDRESS.parse().map_err(|_| Failure::usage("the default address"))?,
         };
         let mut config = file.broker.clone();
+        config.edge.insecure_allow_remote |= self.insecure_allow_remote;
         if self.in_memory {
             config.data_dir = None;
         } else {
@@ -76,12 +83,13 @@ impl Serve {
         }
         tell_settings(&listen, &config);
         // Before the directory is touched, so that a wrong address leaves nothing behind.
-        let listener = bind(listen).await?;
+        let listener = bind(&config, listen).await?;
         let mut stop = Stop::listen()?;
         let mut manager = Manager::of_environment();
         let broker = open(config).await?;
         let address = announce(&listener, out)?;
         manager.ready(&format!("listening on {address}"));
+        let _reloads = AbortOnDropHandle::new(tokio::spawn(reload(broker.clone())));
         let served = {
             let asked_to_stop = async {
                 stop.wait().await;
@@ -105,14 +113,18 @@ impl Serve {
     }
 }
 
-/// Binds a loopback address.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    if !address.ip().is_loopback() {
-        return Err(Failure::usage(format!(
-            "{address} can be reached from other machines, and callers cannot be authenticated yet; \
-             listen on 127.0.0.1 or [::1]"
-        )));
+/// SIGHUP: the files of the TLS settings are read again.
+async fn reload(broker: Broker) {
+    // Without the signal the files are looked at all the same.
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        broker.reload_certificates();
     }
+}
+
+/// Binds an address that these settings may serve.
+pub(crate) async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener> {
+    edge::may_listen(config, address).map_err(|error| Failure::usage(error.to_string()))?;
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::new(
             Exit::Error,

@@ -33,7 +33,7 @@ use std::{
 
 use clap_complete::ArgValueCompleter;
 use meshlog_broker::{Config, config::reference};
-use meshlog_client::{Client, ClientConfig};
+use meshlog_client::{Client, ClientConfig, TlsConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,51 @@ pub(crate) struct ServerArgs {
     /// with `meshlog config context use`]
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(completion::contexts))]
     pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+/// How to encrypt connections to the broker.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct TlsArgs {
+    /// File with the authority that vouches for the broker; connections are encrypted then [env:
+    /// MESHLOG_TLS_CA] [default: that of the context, or the authorities this machine trusts]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// File with the certificate to show to the broker [env: MESHLOG_TLS_CERT]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// File with the key of that certificate [env: MESHLOG_TLS_KEY]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// Flag, environment, context, nothing: for each file by itself.
+    fn resolve(&self, context: Option<(&str, &Context)>) -> Vec<(&'static str, Setting<PathBuf>)> {
+        let of = |file: fn(&Context) -> &Option<PathBuf>| {
+            let (name, context) = context?;
+            let file = file(context).clone()?;
+            Some(Setting::new(file, Source::Context(name.to_owned())))
+        };
+        let set = |name, flag: &Option<PathBuf>, long, variable, of_context| {
+            let flag = flag.clone().map(|file| Setting::new(file, Source::Flag(long)));
+            let in_environment = || {
+                let Setting { value, source } = environment(variable)?;
+                Some(Setting::new(value.into(), source))
+            };
+            Some((name, flag.or_else(in_environment).or(of_context)?))
+        };
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        [
+            set("tls_ca", ca, "--tls-ca", "MESHLOG_TLS_CA", of(|it| &it.tls_ca)),
+            set("tls_cert", cert, "--tls-cert", "MESHLOG_TLS_CERT", of(|it| &it.tls_cert)),
+            set("tls_key", key, "--tls-key", "MESHLOG_TLS_KEY", of(|it| &it.tls_key)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 /// Where a setting comes from; what stands first wins.
@@ -114,13 +159,32 @@ pub(crate) struct Resolved {
     pub(crate) server: Setting<String>,
     /// What this program calls itself.
     pub(crate) application: Setting<String>,
+    /// Files for encrypted connections, by the name of their setting.
+    pub(crate) tls_files: Vec<(&'static str, Setting<PathBuf>)>,
+}
+
+impl Resolved {
+    /// How connections are encrypted, if anything was said about it.
+    pub(crate) fn tls(&self) -> Option<TlsConfig> {
+        let file = |name| {
+            let found = self.tls_files.iter().find(|(known, _)| *known == name);
+            found.map(|(_, file)| file.value.clone())
+        };
+        let tls = TlsConfig {
+            ca: file("tls_ca"),
+            certificate: file("tls_cert"),
+            key: file("tls_key"),
+            server_name: None,
+        };
+        (tls != TlsConfig::default()).then_some(tls)
+    }
 }
 
 impl ServerArgs {
     /// Connects to the broker.
     pub(crate) async fn connect(&self) -> Result<Client> {
         let resolved = self.resolve()?;
-        connect_as(&resolved.server.value, &resolved.application.value).await
+        connect_as(&resolved.server.value, &resolved.application.value, resolved.tls()).await
     }
 
     /// The address: flag, environment, context, file, default.
@@ -163,7 +227,13 @@ impl ServerArgs {
         let application = chosen
             .and_then(|context| context.application.clone())
             .map_or_else(|| Setting::new(DEFAULT_APPLICATION.into(), Source::Default), of_context);
-        Ok(Resolved { context, server, application })
+        // The files of a context are for its broker, not for one that was named otherwise.
+        let of_context = match &server.source {
+            Source::Context(name) => chosen.map(|context| (name.as_str(), context)),
+            _ => None,
+        };
+        let tls_files = self.tls.resolve(of_context);
+        Ok(Resolved { context, server, application, tls_files })
     }
 }
 
@@ -175,14 +245,15 @@ pub(crate) fn environment(name: &'static str) -> Option<Setting<String>> {
 
 /// Connects under the name of this program.
 pub(crate) async fn connect(address: &str) -> Result<Client> {
-    connect_as(address, DEFAULT_APPLICATION).await
+    connect_as(address, DEFAULT_APPLICATION, None).await
 }
 
-async fn connect_as(address: &str, application: &str) -> Result<Client> {
-    let config = ClientConfig { application: application.into(), ..ClientConfig::default() };
+async fn connect_as(address: &str, application: &str, tls: Option<TlsConfig>) -> Result<Client> {
+    let config = ClientConfig { application: application.into(), tls, ..ClientConfig::default() };
     Client::connect_with(address, config).await.map_err(|error| {
         let hint = match error.reason() {
             "UNREACHABLE" => ", or name another broker with --server HOST:PORT",
+            "UNTRUSTED" => " (--tls-ca FILE, --server HOST:PORT)",
             _ => "",
         };
         let failure = Failure::from(error);
@@ -210,13 +281,19 @@ pub(crate) struct File {
 }
 
 /// A broker that has a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
     /// Its address.
     pub(crate) server: String,
     /// What this program calls itself there. Default: meshlog-cli.
     pub(crate) application: Option<String>,
+    /// File with the authority that vouches for it.
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// File with the certificate to show to it.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// File with the key of that certificate.
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// The part of the file for `meshlog serve`.
@@ -342,7 +419,8 @@ mod tests {
         file.serve.listen = Some("127.0.0.1:0".parse().unwrap());
         file.broker = Config::at("/a \"quoted\" directory");
         file.broker.edge.max_connections = 7;
-        let lab = Context { server: "h:2".into(), application: None };
+        let lab =
+            Context { server: "h:2".into(), tls_ca: Some("/ca".into()), ..Context::default() };
         file.context = BTreeMap::from([("the lab".into(), lab)]);
         for file in [File::default(), file] {
             let text = file.to_toml().unwrap();

@@ -1,5 +1,6 @@
 //! What a client may be told: who it is and how long it waits.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings of a [`Client`](crate::Client).
@@ -23,6 +24,24 @@ pub struct ClientConfig {
     pub stream_window: u32,
     /// Flow-control window of one connection, in bytes. Default: 16 MiB.
     pub connection_window: u32,
+    /// How to encrypt connections. `None` takes an address without a scheme, and one with
+    /// `http://`, unencrypted, and trusts the authorities of this machine for `https://`.
+    pub tls: Option<TlsConfig>,
+}
+
+/// How connections to `https://` addresses are made. The files are read when a [`Client`](crate::Client)
+/// is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM file with the authorities that may vouch for the broker. Default: those that this
+    /// machine trusts.
+    pub ca: Option<PathBuf>,
+    /// PEM file with the certificate that says who this program is, for brokers that ask for one.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key of the certificate.
+    pub key: Option<PathBuf>,
+    /// The name that the certificate of the broker must have. Default: the host of the address.
+    pub server_name: Option<String>,
 }
 
 impl Default for ClientConfig {
@@ -33,6 +52,7 @@ impl Default for ClientConfig {
             call_timeout: Duration::from_secs(30),
             stream_window: 4 << 20,
             connection_window: 16 << 20,
+            tls: None,
         }
     }
 }

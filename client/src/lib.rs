@@ -49,7 +49,7 @@ pub use ack::{Ack, AckedRange, BatchAck};
 pub use batch::{BatchBuilder, EncodedBatch};
 pub use catalog::{Catalog, ReadOptions, ReadResult};
 pub use client::Client;
-pub use config::ClientConfig;
+pub use config::{ClientConfig, TlsConfig};
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Records, StartAt};
 pub use error::{Applied, Code, Error, Result, Violation};
 pub use meshlog_proto::v1 as proto;

@@ -56,6 +56,8 @@ mod schema;
 mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/trace.rs"]
 mod trace;
 #[path = "e2e/usage.rs"]

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,24 +15,91 @@ use http_body::Body as HttpBody;
 use tonic::{Code, Status};
 use tower::Service as _;
 
+use super::body::{self, Expectation, Kept, Terms};
 use super::convert::named_in;
 use super::http::problem;
+use super::limits::Limits;
+use super::memory::{Load, overloaded};
 use super::status::{REASON_TRAILER, status_of};
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
 
-/// Answers one call; never fails and never panics.
-pub(super) async fn answer<B>(router: Router, request: Request<B>) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
-{
-    let (mut router, mut request) = (router, request);
-    let caller = named_in(request.headers());
-    request.extensions_mut().insert(caller);
-    let path = request.uri().path().to_owned();
-    let kind = grpc_kind(request.headers());
-    guarded(&path, kind, async move { router.call(request).await }).await
+/// What answers the calls of every protocol.
+#[derive(Clone)]
+pub(super) struct Calls {
+    router: Router,
+    limits: Arc<Limits>,
+}
+
+impl Calls {
+    /// With these routes, within these limits.
+    pub(super) fn new(router: Router, limits: Arc<Limits>) -> Self {
+        Self { router, limits }
+    }
+
+    /// What all of them share.
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Answers one call of a connection that has so much under way; never fails and never panics.
+    pub(super) async fn answer<B>(self, load: Arc<Load>, mut request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let Self { mut router, limits } = self;
+        let caller = named_in(request.headers());
+        let kind = grpc_kind(request.headers());
+        let is_grpc = kind.is_some();
+        let call = match limits.call(&caller, &load) {
+            Ok(call) => call,
+            Err(error) => return refused(&error, kind),
+        };
+        request.extensions_mut().insert(caller);
+        let path = request.uri().path().to_owned();
+        let terms = Terms {
+            memory: Arc::clone(&limits.memory),
+            time: limits.request_time,
+            patience: limits.patience,
+            used: call.used.clone(),
+            has_messages: is_grpc && !is_text(request.headers()),
+            is_stream: is_grpc && path.ends_with("/AppendStream"),
+        };
+        let of = match is_large(&path) {
+            false => Expectation::Small,
+            true => match limits.room_for_answer(&load).await {
+                Some(reader) => Expectation::Large(reader),
+                None => return refused(&overloaded(), kind),
+            },
+        };
+        let kept = Kept::default();
+        let request = request.map(|body| body::Request::new(body, terms, Arc::clone(&kept)));
+        let response = guarded(&path, kind, async move { router.call(request).await }).await;
+        drop(kept);
+        response
+            .map(|body| Body::new(body::Answer::new(body, Arc::clone(&limits.memory), call, of)))
+    }
+}
+
+/// Whether an answer may be large: records, or something of everything there is.
+fn is_large(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    matches!(last, "Subscribe" | "Read" | "Backup" | "WatchProducts" | "records")
+}
+
+/// Whether a body of gRPC-Web is encoded as text, so that its messages cannot be seen from outside.
+fn is_text(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    kind.starts_with(b"application/grpc-web-text")
+}
+
+/// A refusal in the protocol of the request.
+fn refused(error: &Error, kind: Option<HeaderValue>) -> Response<Body> {
+    match kind {
+        Some(kind) => grpc_answer(&status_of(error), kind),
+        None => problem(error),
+    }
 }
 
 /// The media type of a call of gRPC or gRPC-Web.
@@ -48,10 +116,7 @@ async fn guarded(
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => match kind {
-            Some(kind) => refused(&status_of(&panicked(path)), kind),
-            None => problem(&panicked(path)),
-        },
+        Err(_) => refused(&panicked(path), kind),
     }
 }
 
@@ -68,7 +133,10 @@ pub(super) async fn unknown(request: Request<Body>) -> Response<Body> {
     let path = request.uri().path();
     match grpc_kind(request.headers()) {
         Some(kind) => {
-            refused(&Status::unimplemented(format!("there is no {path}; ask reflection")), kind)
+            grpc_answer(
+                &Status::unimplemented(format!("there is no {path}; ask reflection")),
+                kind,
+            )
         }
         None => problem(&Error::new(
             Reason::RouteNotFound,
@@ -78,7 +146,7 @@ pub(super) async fn unknown(request: Request<Body>) -> Response<Body> {
 }
 
 /// A status in the form of gRPC that the caller speaks.
-fn refused(status: &Status, kind: HeaderValue) -> Response<Body> {
+fn grpc_answer(status: &Status, kind: HeaderValue) -> Response<Body> {
     let mut response = status.clone().into_http();
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
@@ -99,8 +167,9 @@ fn foreign_error(headers: &HeaderMap) -> Option<Status> {
     if headers.contains_key(REASON_TRAILER) {
         return None;
     }
-    Status::from_header_map(headers)
-        .filter(|status| matches!(status.code(), Code::OutOfRange | Code::Internal))
+    Status::from_header_map(headers).filter(|status| {
+        matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted | Code::Internal)
+    })
 }
 
 /// What tonic's words mean in ours. It decides before a handler runs, so nothing was applied.

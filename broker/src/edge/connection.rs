@@ -10,53 +10,60 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::call;
+use super::call::Calls;
+use super::memory::{Cut, Load, Tasks};
 use super::preface::{self, Protocol};
-use crate::config::EdgeConfig;
+use crate::config::Config;
+use crate::identity::PeerCertificate;
+
+/// A connection is looked at no more often than this.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Serves connections alike.
 #[derive(Clone)]
 pub(super) struct Connections {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-    router: Router,
+    http2: http2::Builder<Tasks>,
+    calls: Calls,
+    idle: Duration,
+    age: Duration,
     drain: CancellationToken,
+}
+
+/// What is expected of a new connection: a request within this time.
+#[derive(Default)]
+pub(super) struct First {
+    /// The time.
+    pub(super) patience: Duration,
+    /// Whether it has made one.
+    pub(super) requested: Arc<AtomicBool>,
 }
 
 /// The other end of a connection; every request carries it in its extensions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
     /// Its address; none inside the process.
-    #[expect(dead_code, reason = "read by those who judge where a request comes from")]
     pub(super) address: Option<SocketAddr>,
-}
-
-/// Ends the connection of a call whose client takes nothing. Only calls over HTTP/1.1 carry it: there
-/// a connection has one call at a time.
-#[derive(Clone, Debug)]
-pub(super) struct Cut(CancellationToken);
-
-impl Cut {
-    /// Ends it now, whatever is still to be written.
-    pub(super) fn cut(&self) {
-        self.0.cancel();
-    }
+    /// The names in its certificate, if it has shown one and its chain was verified. Requests carry
+    /// it in their extensions by itself.
+    pub(super) certificate: Option<PeerCertificate>,
 }
 
 impl Connections {
     /// With these settings, until `drain` is cancelled.
-    pub(super) fn new(config: &EdgeConfig, router: Router, drain: CancellationToken) -> Self {
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+    pub(super) fn new(config: &Config, calls: Calls, drain: CancellationToken) -> Self {
+        let config = &config.edge;
+        let mut http2 = http2::Builder::new(Tasks);
         http2
             .timer(TokioTimer::new())
             .adaptive_window(false)
@@ -76,50 +83,59 @@ impl Connections {
             .max_header_size(config.max_headers.as_usize())
             // A body is read in pieces as large as a frame.
             .max_buf_size(config.max_frame.as_usize().max(config.max_headers.as_usize()));
-        Self { http1, http2, router, drain }
+        let (idle, age) = (config.idle_timeout.into(), config.max_connection_age.into());
+        Self { http1, http2, calls, idle, age, drain }
     }
 
     /// Serves one connection to its end. With a limit, one that has made no request by then is
     /// closed: it is a port scan, a half-open socket or somebody who holds places on purpose.
-    pub(super) async fn serve<Io>(self, mut io: Io, peer: Peer, first_request: Option<Duration>)
-    where
+    pub(super) async fn serve<Io>(
+        self,
+        mut io: Io,
+        agreed: Option<Protocol>,
+        peer: Peer,
+        first_request: Option<First>,
+    ) where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let requested = Arc::new(AtomicBool::new(false));
-        let mut patience = pin!(tokio::time::sleep(first_request.unwrap_or_default()));
-        let (protocol, io) = tokio::select! {
-            read = preface::read(&mut io) => match read {
-                Ok((protocol, first)) => (protocol, TokioIo::new(preface::Rewound::new(first, io))),
+        let is_awaited = first_request.is_some();
+        let First { patience, requested } = first_request.unwrap_or_default();
+        let mut patience = pin!(tokio::time::sleep(patience));
+        let (protocol, first) = tokio::select! {
+            read = preface::read(&mut io), if agreed.is_none() => match read {
+                Ok(read) => read,
                 Err(error) => return tracing::debug!(%error, "a connection ended at once"),
             },
-            () = patience.as_mut(), if first_request.is_some() => {
+            () = std::future::ready(()), if agreed.is_some() => (agreed.unwrap_or(Protocol::Http1), Bytes::new()),
+            () = patience.as_mut(), if is_awaited => {
                 return tracing::debug!("a connection said nothing in time; it is closed");
             }
             () = self.drain.cancelled() => return,
         };
-        let (router, seen) = (self.router.clone(), Arc::clone(&requested));
-        let cut = CancellationToken::new();
-        let of_call = matches!(protocol, Protocol::Http1).then(|| Cut(cut.clone()));
+        let io = TokioIo::new(preface::Rewound::new(first, io));
+        let load = Arc::<Load>::default();
+        let (calls, seen) = (self.calls.clone(), Arc::clone(&requested));
+        let of_connection = Arc::clone(&load);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
+            if let Some(certificate) = peer.certificate.clone() {
+                request.extensions_mut().insert(certificate);
+            }
             request.extensions_mut().insert(peer.clone());
-            if let Some(cut) = &of_call {
-                request.extensions_mut().insert(cut.clone());
-            }
-            let router = router.clone();
-            async move { Ok::<_, Infallible>(call::answer(router, request).await) }
+            let (calls, load) = (calls.clone(), Arc::clone(&of_connection));
+            async move { Ok::<_, Infallible>(calls.answer(load, request).await) }
         });
-        let waits = first_request.is_some().then_some((patience, &*requested));
-        let (http1, http2) = (&self.http1, &self.http2);
-        let served = async {
-            match protocol {
-                Protocol::Http1 => self.drive(http1.serve_connection(io, service), waits).await,
-                Protocol::Http2 => self.drive(http2.serve_connection(io, service), waits).await,
+        let waits = is_awaited.then_some((patience, &*requested));
+        match protocol {
+            // One call at a time, in the task of the connection: it is cut off as a whole.
+            Protocol::Http1 => {
+                let connection = self.http1.serve_connection(io, service);
+                Cut::may_end(self.drive(connection, waits, &load)).await;
             }
-        };
-        tokio::select! {
-            () = served => {}
-            () = cut.cancelled() => tracing::debug!("a connection was cut off"),
+            Protocol::Http2 => {
+                let connection = self.http2.serve_connection(io, service);
+                self.drive(connection, waits, &load).await;
+            }
         }
     }
 
@@ -127,11 +143,16 @@ impl Connections {
         &self,
         connection: impl Drains,
         waits: Option<(Pin<&mut tokio::time::Sleep>, &AtomicBool)>,
+        load: &Load,
     ) {
         let mut connection = pin!(connection);
+        let begun = Instant::now();
+        let mut busy = begun;
+        let mut looks = tokio::time::interval((self.idle / 4).max(LOOK));
         let mut waits = waits;
         let mut draining = false;
         loop {
+            let is_settled = waits.is_none();
             let patience = async {
                 match &mut waits {
                     Some((patience, requested)) => {
@@ -153,6 +174,18 @@ impl Connections {
                     if !requested {
                         tracing::debug!("a connection made no request in time; it is closed");
                         return;
+                    }
+                }
+                _ = looks.tick(), if !draining && is_settled => {
+                    let now = Instant::now();
+                    if load.calls.load(Ordering::Relaxed) > 0 {
+                        busy = now;
+                    }
+                    let is_idle = !self.idle.is_zero() && now - busy >= self.idle;
+                    let is_old = !self.age.is_zero() && now - begun >= self.age;
+                    if is_idle || is_old {
+                        draining = true;
+                        connection.as_mut().drain();
                     }
                 }
                 () = self.drain.cancelled(), if !draining => {
@@ -181,7 +214,7 @@ where
     }
 }
 
-impl<I, S> Drains for http2::Connection<I, S, TokioExecutor>
+impl<I, S> Drains for http2::Connection<I, S, Tasks>
 where
     Self: Future<Output = hyper::Result<()>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,

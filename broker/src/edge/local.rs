@@ -8,7 +8,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::OnceCell;
 
+use super::call::Calls;
 use super::connection::{Connections, Peer};
+use super::limits::Limits;
 use super::services::Services;
 use crate::broker::Broker;
 
@@ -51,12 +53,13 @@ impl LocalConnector {
         let connections = self.connections.get_or_try_init(|| async {
             let drain = broker.closing().clone();
             let services = Services::new(broker, &drain).await?;
-            Ok(Connections::new(&broker.config().edge, services.router(), drain))
+            let calls = Calls::new(services.router(), Limits::new(broker.config()));
+            Ok(Connections::new(broker.config(), calls, drain))
         });
         let connections =
             connections.await.map_err(|error: crate::Error| std::io::Error::other(error))?;
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        broker.tasks().spawn(connections.clone().serve(far, Peer::default(), None));
+        broker.tasks().spawn(connections.clone().serve(far, None, Peer::default(), None));
         Ok(TokioIo::new(near))
     }
 }

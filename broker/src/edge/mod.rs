@@ -1,29 +1,37 @@
 //! The edge: the only place that knows tonic, axum, hyper, http and tower.
 //!
 //! ```text
-//! listener ─ connection (cap, timeouts, HTTP/1.1 or 2) ─ call (panics, foreign errors) ─ services
+//! listener ─ tls ─ connection (cap, timeouts, HTTP/1.1 or 2) ─ call (panics, foreign errors) ─ services
 //! LocalConnector ──────┘ the same stack over a pipe in memory
 //! ```
+//!
+//! `limits` (with `memory`, `quotas`, `body`) bounds what clients can make the broker hold: whatever
+//! they do, they are answered with a type or closed.
 //!
 //! Services are plain adapters of [`crate::Broker`]: a request goes in as it is, an
 //! [`crate::Error`] comes out through `status`.
 
 mod admin;
+mod body;
 mod call;
 mod catalog;
 mod connection;
 mod convert;
 mod governance;
 mod http;
+mod limits;
 mod local;
+mod memory;
 mod preface;
+mod quotas;
 mod record;
 mod schema;
 mod server;
 mod services;
 mod status;
 mod subscription;
+mod tls;
 mod watched;
 
 pub use local::LocalConnector;
-pub use server::serve;
+pub use server::{may_listen, serve};

@@ -13,6 +13,7 @@ use meshlog_proto::v1::governance_service_server::GovernanceServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
 use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -20,6 +21,7 @@ use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 
 use super::admin::Admin;
+use super::body::SLACK;
 use super::catalog::Catalog;
 use super::governance::Governance;
 use super::record::Records;
@@ -31,10 +33,6 @@ use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::metrics::CONTENT_TYPE;
 use crate::record::limits::MAX_REQUEST_BYTES;
-
-/// Room for the frame around a request of the largest size, and for a request that is a little too
-/// large to be refused with the product's name instead of being cut off.
-const DECODE_SLACK: usize = 64 << 10;
 
 /// Every service of one server.
 pub(super) struct Services {
@@ -58,20 +56,37 @@ const NAMES: [&str; 8] = [
     <GovernanceServiceServer<Governance> as NamedService>::NAME,
 ];
 
+/// A service that takes compressed requests. What they become is as large as a request may be.
+macro_rules! compressed {
+    ($service:expr) => {
+        $service
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+    };
+}
+
 impl Services {
     /// Of this broker; streams end when `drain` is cancelled.
     pub(super) async fn new(broker: &Broker, drain: &CancellationToken) -> Result<Self> {
         let records = Records::new(broker.clone(), drain.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         let grpc = Routes::new(
-            RecordServiceServer::new(records)
-                .max_decoding_message_size(MAX_REQUEST_BYTES + DECODE_SLACK),
+            compressed!(RecordServiceServer::new(records))
+                .max_decoding_message_size(MAX_REQUEST_BYTES + SLACK),
         )
-        .add_service(CatalogServiceServer::new(Catalog::new(broker.clone(), drain.clone())))
-        .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
-        .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
-        .add_service(AdminServiceServer::new(Admin::new(broker.clone(), drain.clone())))
-        .add_service(GovernanceServiceServer::new(Governance::new(broker.clone())))
+        .add_service(compressed!(CatalogServiceServer::new(Catalog::new(
+            broker.clone(),
+            drain.clone()
+        ))))
+        .add_service(compressed!(SchemaServiceServer::new(Schemas::new(broker.clone()))))
+        .add_service(compressed!(SubscriptionServiceServer::new(Subscriptions::new(
+            broker.clone()
+        ))))
+        .add_service(compressed!(AdminServiceServer::new(Admin::new(
+            broker.clone(),
+            drain.clone()
+        ))))
+        .add_service(compressed!(GovernanceServiceServer::new(Governance::new(broker.clone()))))
         .add_service(health_service)
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)

@@ -18,6 +18,9 @@ pub(super) const REASON_TRAILER: &str = "meshlog-reason";
 /// Whether a failed append may be in the log: `no` or `unknown`.
 pub(super) const APPLIED_TRAILER: &str = "meshlog-applied";
 
+/// When to try again, in milliseconds, for stacks that retry by themselves.
+const PUSHBACK_TRAILER: &str = "grpc-retry-pushback-ms";
+
 /// Some clients refuse more than 8 KiB of trailers, in which the details stand as base64.
 const MAX_DETAIL_BYTES: usize = 4 << 10;
 
@@ -65,13 +68,17 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::TransferNotPending
         | Reason::ProductReadOnly
         | Reason::DirectoryUnavailable
-        | Reason::AddressUnavailable => Code::FailedPrecondition,
+        | Reason::AddressUnavailable
+        | Reason::CertificateUnusable => Code::FailedPrecondition,
         Reason::OffsetMismatch
         | Reason::EtagMismatch
         | Reason::PrecedingFailed
         | Reason::BackupExpired => Code::Aborted,
         Reason::OffsetOutOfRange => Code::OutOfRange,
-        Reason::Overloaded | Reason::DiskFull | Reason::LimitReached => Code::ResourceExhausted,
+        Reason::Overloaded | Reason::DiskFull | Reason::LimitReached | Reason::QuotaExceeded => {
+            Code::ResourceExhausted
+        }
+        Reason::RequestTimeout => Code::DeadlineExceeded,
         Reason::JournalFailed | Reason::ShuttingDown => Code::Unavailable,
         Reason::DataLoss => Code::DataLoss,
         Reason::Internal => Code::Internal,
@@ -81,7 +88,7 @@ pub(super) fn code(reason: Reason) -> Code {
 /// When to try again, if waiting helps.
 pub(super) fn retry_after(error: &Error) -> Option<Duration> {
     match error.reason() {
-        Reason::Overloaded => {
+        Reason::Overloaded | Reason::QuotaExceeded => {
             let millis = error.metadata().get("retry_after_ms")?.parse().ok()?;
             Some(Duration::from_millis(millis))
         }
@@ -104,6 +111,16 @@ pub(super) fn status_of(error: &Error) -> Status {
     trailers.insert(REASON_TRAILER, AsciiMetadataValue::from_static(error.reason().text()));
     let applied = AsciiMetadataValue::from_static(applied_text(error.applied()));
     trailers.insert(APPLIED_TRAILER, applied);
+    if let Some(delay) = retry_after(error) {
+        trailers.insert(
+            PUSHBACK_TRAILER,
+            delay
+                .as_millis()
+                .to_string()
+                .parse()
+                .unwrap_or_else(|_| AsciiMetadataValue::from_static("0")),
+        );
+    }
     let details = details_of(error);
     Status::with_error_details_and_metadata(
         code(error.reason()),

@@ -186,7 +186,7 @@ impl Broker {
             return Ok(Some(permit));
         }
         let appends = &self.config().appends;
-        let Some(_waiting) = self.waiting().enter(bytes, appends.waiting.as_usize()) else {
+        let Some(_waiting) = self.waiting().enter(class, bytes, appends.waiting.as_usize()) else {
             return Err(overloaded());
         };
         match tokio::time::timeout(appends.admission_wait.into(), receiver).await {

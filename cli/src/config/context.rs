@@ -1,5 +1,7 @@
 //! `meshlog config context`: brokers that have a name, kept in the configuration file.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use serde::Serialize;
@@ -9,7 +11,7 @@ use crate::{
     completion,
     exit::{Exit, Failure, Result},
     output::{Out, OutputArgs, Row},
-    settings::{self, Context, File},
+    settings::{self, Context, File, TlsArgs},
 };
 
 /// Brokers by name.
@@ -19,7 +21,9 @@ pub(crate) enum ContextCommand {
     #[command(before_help = "Examples:
   meshlog config context add lab --server 127.0.0.1:7421 --use
   meshlog config context add night --server 127.0.0.1:7421 \\
-    --application night-shift")]
+    --application night-shift
+  meshlog config context add prod --server broker.example:7420 \\
+    --tls-ca ca.pem")]
     Add(Add),
     /// Choose the context that commands use unless told otherwise
     #[command(before_help = "Example:
@@ -53,6 +57,8 @@ pub(crate) struct Add {
     /// What commands shall call themselves there [default: meshlog-cli]
     #[arg(long, value_name = "NAME", value_parser = parse_application)]
     application: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Use it from now on
     #[arg(long = "use")]
     chosen: bool,
@@ -161,7 +167,13 @@ fn add(args: Add, out: &mut Out) -> Result<()> {
             ),
         ));
     }
-    let context = Context { server: args.server, application: args.application };
+    let context = Context {
+        server: args.server,
+        application: args.application,
+        tls_ca: args.tls.tls_ca.map(absolute).transpose()?,
+        tls_cert: args.tls.tls_cert.map(absolute).transpose()?,
+        tls_key: args.tls.tls_key.map(absolute).transpose()?,
+    };
     let mut edit = Edit::open()?;
     edit.put_context(&args.name, &context);
     if args.chosen {
@@ -177,6 +189,12 @@ fn add(args: Add, out: &mut Out) -> Result<()> {
     };
     out.note(format_args!("added {} ({}){next}", args.name, context.server));
     Ok(())
+}
+
+/// A context is used from any directory.
+fn absolute(file: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&file)
+        .map_err(|error| Failure::usage(format!("{} cannot be named: {error}", file.display())))
 }
 
 /// The context in use: the environment may choose another one than the file.
@@ -196,7 +214,10 @@ fn parse_name(text: &str) -> Result<String, String> {
 fn parse_address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.into()),
-        _ => Err("write it as HOST:PORT, for instance 127.0.0.1:7420".into()),
+        _ => {
+            Err("write it as HOST:PORT, for instance 127.0.0.1:7420 or https://broker.example:7420"
+                .into())
+        }
     }
 }
 
@@ -213,6 +234,12 @@ struct View {
     name: String,
     server: String,
     application: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_ca: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
     current: bool,
 }
 
@@ -222,6 +249,9 @@ impl View {
             name: name.to_owned(),
             server: context.server.clone(),
             application: context.application.clone(),
+            tls_ca: context.tls_ca.clone(),
+            tls_cert: context.tls_cert.clone(),
+            tls_key: context.tls_key.clone(),
             current: current == Some(name),
         }
     }

@@ -54,10 +54,18 @@ impl Edit {
             *entry = Item::Table(Table::new());
         }
         entry["server"] = value(&context.server);
-        match &context.application {
-            Some(application) => entry["application"] = value(application),
-            None => {
-                entry.as_table_like_mut().map(|entry| entry.remove("application"));
+        let text = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        for (key, set) in [
+            ("application", context.application.clone()),
+            ("tls_ca", text(&context.tls_ca)),
+            ("tls_cert", text(&context.tls_cert)),
+            ("tls_key", text(&context.tls_key)),
+        ] {
+            match set {
+                Some(set) => entry[key] = value(set),
+                None => {
+                    entry.as_table_like_mut().map(|entry| entry.remove(key));
+                }
             }
         }
     }

@@ -105,7 +105,11 @@ impl Show {
         };
         let none = Setting::new(String::new(), Source::Default);
         let context = resolved.context.as_ref().unwrap_or(&none);
-        Ok(vec![
+        let tls = resolved.tls_files.iter();
+        let tls: Vec<View> = tls
+            .map(|(name, file)| row(name, Some(file.value.display().to_string()), &file.source))
+            .collect();
+        let mut rows = vec![
             row(
                 "context",
                 Some(context.value.clone()).filter(|name| !name.is_empty()),
@@ -121,7 +125,10 @@ impl Show {
             ),
             row("log", Some(log.value), &log.source),
             row("color", Some(color.0.into()), &color.1),
-        ])
+        ];
+        // Behind `application`, those there are.
+        rows.splice(3..3, tls);
+        Ok(rows)
     }
 }
 

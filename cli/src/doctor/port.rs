@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use meshlog_broker::{Config, edge};
 use meshlog_client::{Client, ClientConfig};
 
 use super::Finding;
@@ -10,18 +11,15 @@ const WHAT: &str = "address";
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who has the address.
-pub(super) async fn look(address: SocketAddr) -> Finding {
+pub(super) async fn look(config: &Config, address: SocketAddr) -> Finding {
     let error = match tokio::net::TcpListener::bind(address).await {
-        Ok(_) if address.ip().is_loopback() => {
-            return Finding::ok(WHAT, format!("{address} is free"));
-        }
-        Ok(_) => {
-            return Finding::problem(
-                WHAT,
-                format!("{address} can be reached from other machines"),
-                "callers cannot be authenticated yet; listen on 127.0.0.1 or [::1]",
-            );
-        }
+        Ok(_) => match edge::may_listen(config, address) {
+            Ok(()) => return Finding::ok(WHAT, format!("{address} is free")),
+            Err(refused) => {
+                let advice = "see docs/guide/serve-other-machines.md, or listen on 127.0.0.1";
+                return Finding::problem(WHAT, refused.to_string(), advice);
+            }
+        },
         Err(error) => error,
     };
     if error.kind() != std::io::ErrorKind::AddrInUse {

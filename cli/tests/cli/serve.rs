@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::harness::{Process, TestBroker, command, run};
+use crate::harness::{Process, TestBroker, command, meshlog, run};
 
 #[test]
 fn the_first_line_says_where_and_sigterm_or_sigint_ends_with_zero() {
@@ -119,7 +119,69 @@ fn an_address_that_others_can_reach_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let mut serve = command(home.path());
     serve.args(["serve", "--in-memory", "--listen", "0.0.0.0:0"]);
-    run(serve, "").fails(2, &["0.0.0.0:0", "127.0.0.1"]);
+    run(serve, "").fails(2, &["0.0.0.0:0", "tls.certificate", "127.0.0.1"]);
+}
+
+#[test]
+fn a_lab_serves_everybody_and_is_warned() {
+    let home = tempfile::tempdir().unwrap();
+    let mut serve = command(home.path());
+    serve.args(["serve", "--in-memory", "--listen", "0.0.0.0:0", "--insecure-allow-remote"]);
+    let mut broker = Process::start(serve);
+    let address = broker.line().strip_prefix("listening on ").unwrap().to_owned();
+    let port = address.rsplit_once(':').unwrap().1;
+    let server = format!("127.0.0.1:{port}");
+    meshlog(&home, &["server", "info", "--server", &server]).ok();
+    broker.signal(Signal::TERM);
+    let outcome = broker.wait();
+    assert!(outcome.stderr.contains("--insecure-allow-remote"), "{outcome:?}");
+}
+
+#[test]
+fn a_lab_encrypts_its_connections_and_knows_its_clients() {
+    let home = tempfile::tempdir().unwrap();
+    let tls = home.path().join("tls").display().to_string();
+    let init = ["tls", "init", &tls, "--host", "broker.lab", "-o", "json"];
+    let planned = meshlog(&home, &[&init[..], &["--dry-run"]].concat()).json();
+    assert!(!home.path().join("tls").exists(), "a dry run makes nothing");
+    let made = meshlog(&home, &init).json();
+    assert_eq!(
+        (planned["hosts"].as_array(), &made["made"]),
+        (made["hosts"].as_array(), &true.into())
+    );
+    meshlog(&home, &init).fails(4, &["ca.pem", "--replace"]);
+    let file = |key: &str| made[key].as_str().unwrap().to_owned();
+    let settings = home.path().join(".config/meshlog");
+    std::fs::create_dir_all(&settings).unwrap();
+    let config = format!(
+        "[broker.tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n\
+         require_client_certificate = true\n",
+        file("certificate"),
+        file("key"),
+        file("ca")
+    );
+    std::fs::write(settings.join("config.toml"), config).unwrap();
+    let mut serve = command(home.path());
+    // Encrypted and with known clients it may be any address.
+    serve.args(["serve", "--in-memory", "--listen", "0.0.0.0:0"]);
+    let mut broker = Process::start(serve);
+    let address = broker.line().strip_prefix("listening on ").unwrap().to_owned();
+    let server = format!("localhost:{}", address.rsplit_once(':').unwrap().1);
+    let info = ["server", "info", "-o", "json", "--server", &server];
+    let (ca, cert, key) = (file("ca"), file("client_certificate"), file("client_key"));
+    let shown = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
+    assert_eq!(meshlog(&home, &[&info[..], &shown[..]].concat()).json()["api_version"], "v1");
+    // Who is not known, or does not know the broker, gets nothing.
+    assert_ne!(meshlog(&home, &[&info[..], &shown[..2]].concat()).code, 0);
+    meshlog(&home, &["server", "info", "--server", &format!("https://{server}")])
+        .fails(5, &["--tls-ca"]);
+    let context = ["config", "context", "add", "lab", "--server", &server, "--use"];
+    meshlog(&home, &[&context[..], &shown[..]].concat()).ok();
+    meshlog(&home, &["server", "info"]).ok();
+    broker.signal(Signal::HUP);
+    meshlog(&home, &["server", "info"]).ok();
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.wait().code, 0);
 }
 
 #[test]

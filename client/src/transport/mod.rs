@@ -2,6 +2,7 @@
 //! the gRPC or HTTP libraries, so they can be replaced here.
 
 mod status;
+mod tls;
 
 use std::{
     future::Future,
@@ -110,25 +111,31 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn tcp(address: &str, config: &ClientConfig) -> Result<Self> {
-        let uri = match address.contains("://") {
-            true => address.to_owned(),
-            false => format!("http://{address}"),
+        let uri = match (address.contains("://"), &config.tls) {
+            (true, _) => address.to_owned(),
+            (false, Some(_)) => format!("https://{address}"),
+            (false, None) => format!("http://{address}"),
         };
         let invalid = |why: &str| {
             let message = format!(
                 "`{address}` is not the address of a broker ({why}); \
-                 write it as 127.0.0.1:7420 or http://127.0.0.1:7420"
+                 write it as 127.0.0.1:7420, http://127.0.0.1:7420 or https://broker.example:7420"
             );
             Error::new(Code::InvalidArgument, reason::INVALID_ARGUMENT, message)
         };
         let parsed: Uri =
             uri.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
         match (parsed.scheme_str(), parsed.host()) {
-            (Some("http"), Some(_)) => {}
-            (Some("http"), None) => return Err(invalid("the host is missing")),
-            _ => return Err(invalid("only http:// is supported")),
+            (Some("http" | "https"), Some(_)) => {}
+            (Some("http" | "https"), None) => return Err(invalid("the host is missing")),
+            _ => return Err(invalid("only http:// and https:// are supported")),
         }
-        Self::new(parsed, None, config)
+        let encrypts = parsed.scheme_str() == Some("https");
+        let mut transport = Self::new(parsed, None, config)?;
+        if encrypts {
+            transport.endpoint = tls::encrypting(transport.endpoint, config.tls.as_ref())?;
+        }
+        Ok(transport)
     }
 
     pub(crate) fn over(connector: impl Connector, config: &ClientConfig) -> Result<Self> {
@@ -177,6 +184,9 @@ impl Transport {
             }
         };
         let failed = |why: String| {
+            if let Some(untrusted) = tls::untrusted(self.endpoint.uri(), &why) {
+                return untrusted;
+            }
             let message = format!(
                 "no broker answers at {}: {why}; start one with `meshlog serve`",
                 self.endpoint.uri()

@@ -111,3 +111,90 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
     let again = admin.get_server_info(v1::GetServerInfoRequest {}).await;
     again.expect("a connection that was used stays open");
 }
+
+#[tokio::test]
+async fn a_new_connection_takes_the_place_of_one_that_says_nothing() {
+    let mut config = meshlog_broker::Config::default();
+    config.edge.max_connections = 2;
+    let broker = TestBroker::start_with(config).await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(tokio::net::TcpStream::connect(broker.address()).await.unwrap());
+    }
+    let mut admin = v1::admin_service_client::AdminServiceClient::new(broker.connect());
+    admin.get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+    let mut other = v1::admin_service_client::AdminServiceClient::new(broker.connect());
+    other.get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+    admin.get_server_info(v1::GetServerInfoRequest {}).await.expect("who asks stays");
+}
+
+#[tokio::test]
+async fn compressed_requests_are_taken_up_to_the_size_of_others() {
+    use meshlog_proto::v1::record_service_client::RecordServiceClient;
+    use tonic::codec::CompressionEncoding;
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.a")).await;
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let records = RecordServiceClient::new(broker.channel()).send_compressed(encoding);
+        let mut records = records.max_encoding_message_size(64 << 20);
+        records.append(append("ops.a").value(vec![b'x'; 1_000_000])).await.unwrap();
+        let bomb = (0..20).fold(append("ops.a"), |batch, _| batch.value(vec![0; 1_000_000]));
+        let refused = records.append(bomb).await.unwrap_err();
+        assert_eq!(failure(&refused).reason, "TOO_LARGE", "{encoding:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_that_is_used_up_says_when_there_is_more() {
+    use tonic_types::StatusExt as _;
+    let mut config = meshlog_broker::Config::default();
+    config.quotas.requests_per_second = 1;
+    let broker = TestBroker::start_with(config).await;
+    let mut admin = broker.admin();
+    let mut last = Ok(());
+    for _ in 0..30 {
+        let mut request = tonic::Request::new(v1::GetServerInfoRequest {});
+        request.metadata_mut().insert("meshlog-application", "greedy".parse().unwrap());
+        last = admin.get_server_info(request).await.map(drop);
+        if last.is_err() {
+            break;
+        }
+    }
+    let refused = last.unwrap_err();
+    assert_eq!(failure(&refused).reason, "QUOTA_EXCEEDED");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let delay = refused.get_error_details().retry_info().unwrap().retry_delay.unwrap();
+    let pushback = refused.metadata().get("grpc-retry-pushback-ms").unwrap();
+    assert_eq!(pushback.to_str().unwrap(), delay.as_millis().to_string());
+    // Others have their own.
+    admin.get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_old_ends_without_a_failed_call() {
+    let mut config = meshlog_broker::Config::default();
+    config.edge.first_request_timeout = "100ms".parse().unwrap();
+    config.edge.max_connection_age = "200ms".parse().unwrap();
+    let broker = TestBroker::start_with(config).await;
+    let mut admin = broker.admin();
+    let until = std::time::Instant::now() + std::time::Duration::from_millis(1_500);
+    while std::time::Instant::now() < until {
+        admin.get_server_info(v1::GetServerInfoRequest {}).await.expect("a new one takes over");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let mut config = meshlog_broker::Config::default();
+    config.edge.first_request_timeout = "100ms".parse().unwrap();
+    config.edge.idle_timeout = "300ms".parse().unwrap();
+    let broker = TestBroker::start_with(config).await;
+    let stream = tokio::net::TcpStream::connect(broker.address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let request = http::Request::post("http://localhost/none").body(()).unwrap();
+    let (answer, _) = client.send_request(request, true).unwrap();
+    let closed = tokio::spawn(connection);
+    answer.await.unwrap();
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(10), closed);
+    closed.await.expect("the server closes it").unwrap().unwrap();
+}

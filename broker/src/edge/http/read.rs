@@ -124,7 +124,7 @@ pub(super) async fn answer(call: Call) -> Result<Response<Body>> {
     let form = match media::accepted(&headers, &offered) {
         _ if asked.binary_event => Form::BinaryCloudEvent,
         Some(media::EVENT_STREAM) => {
-            return tail::answer(http, &caller, asked, &headers, cut).await;
+            return tail::answer(http, &caller, asked, &headers).await;
         }
         Some(media::NDJSON) => Form::Lines,
         Some(media::CLOUD_EVENTS) => Form::CloudEvents,

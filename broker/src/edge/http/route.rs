@@ -15,7 +15,6 @@ use http::{HeaderMap, Method, Response};
 use super::problem;
 use super::{Http, transcode};
 use crate::caller::Caller;
-use crate::edge::connection::Cut;
 use crate::error::{Error, Reason, Result};
 
 /// What answers later.
@@ -72,8 +71,6 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
-    /// Ends the connection; none if others share it.
-    pub(super) cut: Option<Cut>,
 }
 
 impl Call {
@@ -117,9 +114,8 @@ pub(super) fn router(routes: Vec<Route>, http: Arc<Http>) -> Router {
                 let answer = match query {
                     Ok(Query(query)) => {
                         let (parts, body) = request.into_parts();
-                        let (headers, mut extensions) = (parts.headers, parts.extensions);
-                        let cut = extensions.remove();
-                        let call = Call { http, caller, path, query, headers, body, cut };
+                        let headers = parts.headers;
+                        let call = Call { http, caller, path, query, headers, body };
                         match &*operation {
                             Operation::Message(rpc) => transcode::answer(rpc, call).await,
                             Operation::Own(_, answer) => answer(call).await,

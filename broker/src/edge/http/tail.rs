@@ -33,7 +33,7 @@ use super::read::{Asked, records_of, too_many_partitions};
 use super::{Http, media, position, problem};
 use crate::caller::Caller;
 use crate::edge::call::panicked;
-use crate::edge::connection::Cut;
+use crate::edge::memory::Cut;
 use crate::error::{Error, Result};
 use crate::record::{Subscription, envelope};
 
@@ -52,7 +52,6 @@ pub(super) async fn answer(
     caller: &Caller,
     asked: Asked,
     headers: &HeaderMap,
-    cut: Option<Cut>,
 ) -> Result<Response<Body>> {
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let from = last.filter(|id| !id.is_empty()).unwrap_or(&asked.from);
@@ -70,7 +69,7 @@ pub(super) async fn answer(
     let mut tail = Tail {
         subscription,
         sender,
-        cut,
+        cut: Cut::of_task(),
         deadline: http.broker.config().http.tail_deadline.into(),
         product: asked.product,
         caller: caller.clone(),
@@ -98,7 +97,8 @@ pub(super) async fn answer(
 struct Tail {
     subscription: Subscription,
     sender: mpsc::Sender<Bytes>,
-    cut: Option<Cut>,
+    /// Ends the task that answers the call.
+    cut: Arc<Cut>,
     deadline: Duration,
     product: String,
     caller: Caller,
@@ -224,9 +224,7 @@ impl Tail {
                     resume = self.taken,
                     "a tail whose client takes nothing is cut off; it can go on at `resume`"
                 );
-                if let Some(cut) = &self.cut {
-                    cut.cut();
-                }
+                self.cut.cut();
                 Err(Gone)
             }
         }

@@ -1,0 +1,442 @@
+//! Bodies of requests and answers, with the room they take.
+//!
+//! ```text
+//! request: bytes ─► how long is the message? ─► room ─► decoder      a message must be whole in time
+//! answer:  encoder ─► frame, counted until the next one is asked for ─► client
+//! ```
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::limits::Call;
+use super::memory::{Cut, Memory, Pause, Reader, Room, overloaded};
+use super::quotas::Use;
+use super::status::status_of;
+use crate::error::{Error, Reason};
+use crate::record::limits::{DEFAULT_READ_BYTES, MAX_REQUEST_BYTES};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Room for the frame around a request of the largest size, and for a request that is a little too
+/// large to be refused with the product's name instead of being cut off.
+pub(super) const SLACK: usize = 64 << 10;
+
+/// A message that is larger is refused by the decoder before it is read, and a compressed one can
+/// become so large at most.
+const LARGEST: usize = MAX_REQUEST_BYTES + SLACK;
+
+/// How long an answer waits before it looks for room again.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// An answer of one frame that is smaller is not counted: what a call costs at least.
+const SMALL: usize = 16 << 10;
+
+/// The room that a large frame is expected to need: as much as a read gives by default.
+pub(super) const EXPECTED: usize = DEFAULT_READ_BYTES;
+
+/// A frame that is not there after this time waits for something else than the disk.
+const FETCHED: Duration = Duration::from_millis(100);
+
+/// How a request is read.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// Where the room comes from.
+    pub(super) memory: Arc<Memory>,
+    /// The time that a message, or a body without messages, has to arrive.
+    pub(super) time: Duration,
+    /// How long the messages of a stream wait for room.
+    pub(super) patience: Duration,
+    /// What the bytes count against, if they do.
+    pub(super) used: Option<Arc<Use>>,
+    /// Whether the body is one of gRPC: messages with their length in front.
+    pub(super) has_messages: bool,
+    /// Whether messages come one after the other for as long as the client likes.
+    pub(super) is_stream: bool,
+}
+
+/// Keeps the room of a request that was read, until the call is over.
+pub(super) type Kept = Arc<OnceLock<Room>>;
+
+/// The body of a request.
+pub(super) struct Request<B> {
+    inner: B,
+    terms: Terms,
+    messages: Messages,
+    kept: Kept,
+    room: Option<Room>,
+    /// A frame that waits for room of so many bytes.
+    waiting: Option<Waiting>,
+    late: Option<Pin<Box<tokio::time::Sleep>>>,
+    received: usize,
+    ended: bool,
+    /// For how long nothing is read, because a quota is used up.
+    rest: Option<Duration>,
+    pause: Pause,
+}
+
+struct Waiting {
+    frame: Frame<Bytes>,
+    room: Pin<Box<dyn Future<Output = Option<Room>> + Send>>,
+    late: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl<B> Request<B> {
+    /// Reads `inner` on these terms; the room goes on to `kept`.
+    pub(super) fn new(inner: B, terms: Terms, kept: Kept) -> Self {
+        Self {
+            inner,
+            terms,
+            messages: Messages::default(),
+            kept,
+            room: None,
+            waiting: None,
+            late: None,
+            received: 0,
+            ended: false,
+            rest: None,
+            pause: Pause::default(),
+        }
+    }
+}
+
+impl<B> Request<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Gives back the room of messages that were handed on.
+    fn settle(&mut self) {
+        if !self.terms.is_stream {
+            return;
+        }
+        if self.messages.is_between() {
+            self.room = None;
+            self.late = None;
+        }
+    }
+
+    /// The room that these bytes ask for.
+    fn wanted(&mut self, data: &Bytes) -> usize {
+        match self.terms.has_messages {
+            true => self.messages.announced_in(data),
+            // Once, for the whole of it.
+            false if self.received == data.len() => {
+                let rest = self.inner.size_hint().upper().map_or(LARGEST, |rest| {
+                    usize::try_from(rest).unwrap_or(LARGEST).saturating_add(data.len())
+                });
+                rest.min(LARGEST)
+            }
+            false => 0,
+        }
+    }
+
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        if self.ended || (self.terms.is_stream && self.messages.is_between()) {
+            return Poll::Pending;
+        }
+        let time = self.terms.time;
+        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        ready!(late.as_mut().poll(context));
+        let millis = time.as_millis();
+        Poll::Ready(
+            Error::new(
+                Reason::RequestTimeout,
+                format!("the request did not arrive within {millis} ms; send it again"),
+            )
+            .with("limit_ms", millis),
+        )
+    }
+}
+
+impl<B> Body for Request<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Some(waiting) = &mut this.waiting {
+            match waiting.room.as_mut().poll(context) {
+                Poll::Ready(Some(room)) => {
+                    this.room = Some(room);
+                    return Poll::Ready(this.waiting.take().map(|waiting| Ok(waiting.frame)));
+                }
+                Poll::Pending if waiting.late.as_mut().poll(context).is_pending() => {
+                    return Poll::Pending;
+                }
+                _ => return Poll::Ready(Some(Err(refusal(&overloaded())))),
+            }
+        }
+        this.settle();
+        if let Some(rest) = this.rest {
+            ready!(this.pause.poll(rest, context));
+            this.rest = None;
+        }
+        let frame = match Pin::new(&mut this.inner).poll_frame(context) {
+            Poll::Pending => {
+                let error = ready!(this.poll_late(context));
+                return Poll::Ready(Some(Err(refusal(&error))));
+            }
+            Poll::Ready(None) => {
+                this.ended = true;
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Ok(frame))) => frame,
+        };
+        let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
+        this.received = this.received.saturating_add(data.len());
+        // What is not a stream has been let in, and the next call pays for it.
+        this.rest = this.terms.used.as_ref().and_then(|used| used.bytes(data.len()));
+        this.rest = this.rest.filter(|_| this.terms.is_stream);
+        if !this.terms.has_messages && this.received > LARGEST {
+            let error = Error::new(
+                Reason::TooLarge,
+                format!("the request is larger than the {MAX_REQUEST_BYTES} bytes allowed"),
+            );
+            return Poll::Ready(Some(Err(refusal(&error.with("limit", MAX_REQUEST_BYTES)))));
+        }
+        let data = data.clone();
+        let wanted = this.wanted(&data);
+        // A message that has begun is let through to its end: to wait for others while holding room
+        // would block both. So a stream may hold one frame more than it has room for.
+        if wanted == 0 || (this.room.is_some() && this.terms.is_stream) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match this.terms.memory.room(wanted) {
+            Some(room) => match &mut this.room {
+                Some(held) => held.merge(room),
+                held => *held = Some(room),
+            },
+            None if this.terms.is_stream => {
+                let requests = this.terms.memory.requests();
+                this.waiting = Some(Waiting {
+                    frame,
+                    room: Box::pin(Memory::wait_for_room(requests, wanted)),
+                    late: Box::pin(tokio::time::sleep(this.terms.patience)),
+                });
+                return Pin::new(this).poll_frame(context);
+            }
+            None => return Poll::Ready(Some(Err(refusal(&overloaded())))),
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.waiting {
+            Some(_) => SizeHint::default(),
+            None => self.inner.size_hint(),
+        }
+    }
+}
+
+impl<B> Drop for Request<B> {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.take() {
+            // The call holds it until it is over.
+            let _second = self.kept.set(room);
+        }
+    }
+}
+
+/// As tonic finds it again among the causes of a failed body.
+fn refusal(error: &Error) -> BoxError {
+    Box::new(status_of(error))
+}
+
+/// Follows the messages of gRPC in a body, as far as their lengths.
+#[derive(Debug, Default)]
+struct Messages {
+    header: [u8; 5],
+    /// Bytes of the header that are there.
+    have: usize,
+    /// Bytes of the message that are missing.
+    missing: usize,
+}
+
+impl Messages {
+    /// Nothing of a message has begun that is not whole.
+    fn is_between(&self) -> bool {
+        self.have == 0 && self.missing == 0
+    }
+
+    /// The bytes of the messages that begin in these bytes.
+    fn announced_in(&mut self, mut data: &[u8]) -> usize {
+        let mut announced = 0_usize;
+        while !data.is_empty() {
+            let skipped = self.missing.min(data.len());
+            self.missing -= skipped;
+            data = &data[skipped..];
+            let taken = (self.header.len() - self.have).min(data.len());
+            self.header[self.have..self.have + taken].copy_from_slice(&data[..taken]);
+            self.have += taken;
+            data = &data[taken..];
+            if self.have == self.header.len() {
+                let mut header = &self.header[..];
+                let is_compressed = header.get_u8();
+                self.have = 0;
+                self.missing = header.get_u32() as usize;
+                // What is compressed may become as large as anything may be.
+                let size = if is_compressed == 0 { self.missing.min(LARGEST) } else { LARGEST };
+                announced = announced.saturating_add(size);
+            }
+        }
+        announced.min(2 * LARGEST)
+    }
+}
+
+/// The body of an answer.
+pub(super) struct Answer<B> {
+    inner: B,
+    memory: Arc<Memory>,
+    reader: Option<Arc<Reader>>,
+    /// Whether it waits for room before each frame; others are small.
+    is_large: bool,
+    is_begun: bool,
+    turn: Turn,
+    pause: Pause,
+    /// Over when the last byte of the answer is.
+    call: Call,
+}
+
+impl<B> Answer<B> {
+    /// Counts what `inner` gives; a large one waits for room before each frame. A reader that is
+    /// there expects the first.
+    pub(super) fn new(inner: B, memory: Arc<Memory>, call: Call, of: Expectation) -> Self {
+        let (is_large, turn) = match of {
+            Expectation::Small => (false, Turn::Next),
+            Expectation::Large(_) => (true, Turn::Expected),
+        };
+        let reader = match of {
+            Expectation::Small => None,
+            Expectation::Large(reader) => Some(reader),
+        };
+        let pause = Pause::default();
+        Self { inner, memory, reader, is_large, is_begun: false, turn, pause, call }
+    }
+
+    fn reader(&mut self) -> &Reader {
+        let (memory, load) = (&self.memory, self.call.load());
+        self.reader.get_or_insert_with(|| memory.reader(Cut::of_task(), Arc::clone(load)))
+    }
+}
+
+/// What is expected of an answer.
+pub(super) enum Expectation {
+    /// It is small.
+    Small,
+    /// It may be large, and there is room for its first frame.
+    Large(Arc<Reader>),
+}
+
+/// Where a large answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The client wants the next frame.
+    Next,
+    /// There is room for it.
+    Expected,
+    /// It is long in coming, and the room was given back.
+    Late,
+}
+
+impl<B> Body for Answer<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        if this.turn == Turn::Next {
+            if let Some(reader) = &this.reader {
+                reader.asks();
+            }
+            if this.is_large {
+                if !this.memory.has_room_for_answers(this.call.load()) {
+                    ready!(this.pause.poll(LOOK_AGAIN, context));
+                    // Looks again at once.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                this.reader().expects(EXPECTED);
+                this.pause = Pause::default();
+                this.turn = Turn::Expected;
+            }
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
+            // It may wait for records that do not exist yet, and others need the room.
+            if this.turn == Turn::Expected && this.pause.poll(FETCHED, context).is_ready() {
+                this.reader().asks();
+                this.turn = Turn::Late;
+            }
+            return Poll::Pending;
+        };
+        this.turn = Turn::Next;
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+        match data.map(Bytes::len) {
+            Some(bytes) if this.reader.is_some() || this.is_begun || bytes >= SMALL => {
+                this.reader().gets(bytes);
+            }
+            Some(_) => {}
+            // What comes is small, and the last.
+            None => this.reader = None,
+        }
+        this.is_begun = true;
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BufMut as _;
+
+    #[test]
+    fn lengths_are_found_however_the_bytes_are_cut() {
+        let mut body = Vec::new();
+        for length in [3_u32, 0, 300] {
+            body.put_u8(0);
+            body.put_u32(length);
+            body.put_bytes(7, length as usize);
+        }
+        for chunk in [1, 2, 5, 6, 100, 1_000] {
+            let mut messages = Messages::default();
+            let sum: usize = body.chunks(chunk).map(|data| messages.announced_in(data)).sum();
+            assert_eq!(sum, 303, "in pieces of {chunk}");
+            assert!(messages.is_between());
+        }
+        let mut messages = Messages::default();
+        assert_eq!(messages.announced_in(&[1, 0, 0, 0, 9, 1]), LARGEST, "it is compressed");
+        assert!(!messages.is_between());
+        let mut messages = Messages::default();
+        assert_eq!(messages.announced_in(&[0, 255, 255, 255, 255]), LARGEST, "it is refused");
+    }
+}
