@@ -117,7 +117,7 @@ enum Form {
 
 /// Answers one read, or begins a tail.
 pub(super) async fn answer(call: Call) -> Result<Response<Body>> {
-    let Call { http, caller, path, query, headers, body: _, cut } = call;
+    let Call { http, caller, path, query, headers, body: _ } = call;
     let asked = Asked::of(path, query)?;
     let offered =
         [media::EVENT_STREAM, media::NDJSON, media::CLOUD_EVENTS, media::CLOUD_EVENT, media::JSON];
