@@ -25,7 +25,8 @@ use crate::error::{Error, Reason, Result};
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
 use crate::space::Forecast;
-use crate::usage::Ledger;
+use crate::lineage::Ledger;
+use crate::lineage::copy::CopyWatch;
 
 /// A log broker with a catalogue of data products: a cheap handle.
 ///
@@ -49,6 +50,7 @@ struct Inner {
     wakeups: Arc<Wakeups>,
     waiting: Waiting,
     ledger: Ledger,
+    copy_watch: CopyWatch,
     sampling: Sampling,
     backups: Backups,
     forecast: Forecast,
@@ -113,6 +115,7 @@ impl Broker {
                 wakeups,
                 waiting: Waiting::default(),
                 ledger: Ledger::default(),
+                copy_watch: CopyWatch::default(),
                 sampling: Sampling::default(),
                 backups: Backups::default(),
                 forecast: Forecast::default(),
@@ -190,7 +193,7 @@ impl Broker {
         if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("calls were still under way at the drain deadline; they are cut off");
         }
-        self.write_usage().await;
+        self.write_traffic().await;
         let storage = self.inner.storage.clone();
         match tokio::task::spawn_blocking(move || storage.close()).await {
             Ok(closed) => Ok(closed?),
@@ -233,6 +236,10 @@ impl Broker {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.inner.ledger
+    }
+
+    pub(crate) fn copy_watch(&self) -> &CopyWatch {
+        &self.inner.copy_watch
     }
 
     /// The same broker, without keeping it open.

@@ -11,6 +11,7 @@ pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+mod lineage;
 pub mod record;
 pub mod recover;
 mod retention;
@@ -20,12 +21,11 @@ mod search;
 mod space;
 mod subscription;
 mod time;
-mod usage;
 pub mod verify;
 
 pub use broker::Broker;
 pub use caller::Caller;
 pub use config::Config;
 pub use error::{Applied, Error, Reason, Result, Violation};
+pub use lineage::{OpenReader, Traffic};
 pub use search::IndexSize;
-pub use usage::{OpenReader, Usage};

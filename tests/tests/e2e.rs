@@ -12,6 +12,8 @@ mod backup;
 mod catalogue;
 #[path = "e2e/catalogue_crash.rs"]
 mod catalogue_crash;
+#[path = "e2e/copies.rs"]
+mod copies;
 #[path = "e2e/cursors.rs"]
 mod cursors;
 #[path = "e2e/disk.rs"]
@@ -28,6 +30,8 @@ mod idempotence;
 mod language_fixtures;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/lineage.rs"]
+mod lineage;
 #[path = "e2e/local.rs"]
 mod local;
 #[path = "e2e/offsets.rs"]

@@ -13,6 +13,7 @@ mod call;
 mod catalog;
 mod connection;
 mod convert;
+mod lineage;
 mod local;
 mod record;
 mod schema;

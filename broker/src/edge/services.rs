@@ -3,6 +3,7 @@
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
+use meshlog_proto::v1::lineage_service_server::LineageServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
 use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use tonic_health::server::HealthReporter;
 
 use super::admin::Admin;
 use super::catalog::Catalog;
+use super::lineage::Lineage;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
@@ -31,12 +33,13 @@ pub(super) struct Services {
 }
 
 /// What health is told about; the empty name is the whole server.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "",
     <RecordServiceServer<Records> as NamedService>::NAME,
     <CatalogServiceServer<Catalog> as NamedService>::NAME,
     <SchemaServiceServer<Schemas> as NamedService>::NAME,
     <SubscriptionServiceServer<Subscriptions> as NamedService>::NAME,
+    <LineageServiceServer<Lineage> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
 ];
 
@@ -52,6 +55,7 @@ impl Services {
         .add_service(CatalogServiceServer::new(Catalog::new(broker.clone(), drain.clone())))
         .add_service(SchemaServiceServer::new(Schemas::new(broker.clone())))
         .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
+        .add_service(LineageServiceServer::new(Lineage::new(broker.clone())))
         .add_service(AdminServiceServer::new(Admin::new(broker.clone(), drain.clone())))
         .add_service(health_service)
         // Many tools still ask for the older of the two.
