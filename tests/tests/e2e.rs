@@ -14,6 +14,8 @@ mod catalogue;
 mod catalogue_crash;
 #[path = "e2e/copies.rs"]
 mod copies;
+#[path = "e2e/connections.rs"]
+mod connections;
 #[path = "e2e/cursors.rs"]
 mod cursors;
 #[path = "e2e/disk.rs"]

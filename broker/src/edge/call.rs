@@ -1,17 +1,18 @@
-//! One call: a panic in a handler fails that call alone, and errors that tonic makes by itself get
-//! a reason like all others.
+//! One call of any protocol: a panic in a handler fails that call alone, and errors that tonic makes
+//! by itself get a reason like all others.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 
+use axum::Router;
+use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service;
+use tower::Service as _;
 
 use super::convert::named_in;
 use super::status::{REASON_TRAILER, status_of};
@@ -19,20 +20,28 @@ use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
 
 /// Answers one call; never fails and never panics.
-pub(super) async fn answer<B>(routes: Routes, request: Request<B>) -> Response<Body>
+pub(super) async fn answer<B>(router: Router, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let (mut routes, mut request) = (routes, request);
+    let (mut router, mut request) = (router, request);
     let caller = named_in(request.headers());
     request.extensions_mut().insert(caller);
     let path = request.uri().path().to_owned();
-    guarded(&path, async move { routes.call(request).await }).await
+    let is_grpc = is_grpc(request.headers());
+    guarded(&path, is_grpc, async move { router.call(request).await }).await
+}
+
+/// Whether a request or an answer is one of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    kind.starts_with(b"application/grpc")
 }
 
 async fn guarded(
     path: &str,
+    is_grpc: bool,
     call: impl Future<Output = Result<Response<Body>, Infallible>>,
 ) -> Response<Body> {
     match AssertUnwindSafe(call).catch_unwind().await {
@@ -41,7 +50,15 @@ async fn guarded(
             None => response,
         },
         Ok(Err(never)) => match never {},
-        Err(_) => status_of(&panicked(path)).into_http(),
+        Err(_) => {
+            let error = panicked(path);
+            if is_grpc {
+                return status_of(&error).into_http();
+            }
+            let mut response = Response::new(Body::from(error.to_string()));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
     }
 }
 
@@ -92,7 +109,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_fails_only_its_call_and_says_so() {
-        let response = guarded("/meshlog.v1.RecordService/Append", async { panic!("a defect") });
+        let response =
+            guarded("/meshlog.v1.RecordService/Append", true, async { panic!("a defect") });
         let status = Status::from_header_map(response.await.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.metadata().get("meshlog-applied").unwrap(), "unknown");

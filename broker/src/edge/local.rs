@@ -8,14 +8,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::OnceCell;
 
-use super::connection::Connections;
+use super::connection::{Connections, Peer};
 use super::services::Services;
 use crate::broker::Broker;
 
 /// Bytes on their way in each direction: two of the largest frames.
 const PIPE_BYTES: usize = 512 << 10;
 
-/// Connects a client to a broker in the same process. Every connection speaks HTTP/2 over a pipe
+/// Connects a client to a broker in the same process. Every connection speaks HTTP over a pipe
 /// in memory, through the same services as one over TCP; [`Broker::close`] drains it.
 ///
 /// It is a connector as `tonic`'s `Endpoint::connect_with_connector` takes it; the address is not
@@ -51,12 +51,12 @@ impl LocalConnector {
         let connections = self.connections.get_or_try_init(|| async {
             let drain = broker.closing().clone();
             let services = Services::new(broker, &drain).await?;
-            Ok(Connections::new(&broker.config().edge, services.routes(), drain))
+            Ok(Connections::new(&broker.config().edge, services.router(), drain))
         });
         let connections =
             connections.await.map_err(|error: crate::Error| std::io::Error::other(error))?;
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        broker.tasks().spawn(connections.clone().serve(far, None));
+        broker.tasks().spawn(connections.clone().serve(far, Peer::default(), None));
         Ok(TokioIo::new(near))
     }
 }

@@ -1,7 +1,7 @@
-//! The gRPC edge: the only place that knows tonic, hyper, http and tower.
+//! The edge: the only place that knows tonic, axum, hyper, http and tower.
 //!
 //! ```text
-//! listener ─ connection (cap, timeouts, HTTP/2 settings) ─ call (panics, foreign errors) ─ services
+//! listener ─ connection (cap, timeouts, HTTP/1.1 or 2) ─ call (panics, foreign errors) ─ services
 //! LocalConnector ──────┘ the same stack over a pipe in memory
 //! ```
 //!
@@ -15,6 +15,7 @@ mod connection;
 mod convert;
 mod lineage;
 mod local;
+mod preface;
 mod record;
 mod schema;
 mod server;

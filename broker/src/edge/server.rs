@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connections;
+use super::connection::{Connections, Peer};
 use super::services::Services;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
@@ -49,7 +49,7 @@ pub async fn serve(
     let config = broker.config().edge.clone();
     let drain = CancellationToken::new();
     let services = Services::new(&broker, &drain).await?;
-    let connections = Connections::new(&config, services.routes(), drain.clone());
+    let connections = Connections::new(&config, services.router(), drain.clone());
     let places = Arc::new(Semaphore::new(config.max_connections as usize));
     let mut open = JoinSet::new();
     let closing = broker.closing().clone();
@@ -84,7 +84,7 @@ pub async fn serve(
                     let connections = connections.clone();
                     let patience = config.first_request_timeout.into();
                     open.spawn(async move {
-                        connections.serve(stream, Some(patience)).await;
+                        connections.serve(stream, Peer { address: Some(peer) }, Some(patience)).await;
                         drop(place);
                     });
                 }

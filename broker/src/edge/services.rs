@@ -1,5 +1,6 @@
 //! All services of the port: ours, health and reflection.
 
+use axum::Router;
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
@@ -28,7 +29,7 @@ const DECODE_SLACK: usize = 64 << 10;
 
 /// Every service of one server.
 pub(super) struct Services {
-    routes: Routes,
+    router: Router,
     health: HealthReporter,
 }
 
@@ -48,7 +49,7 @@ impl Services {
     pub(super) async fn new(broker: &Broker, drain: &CancellationToken) -> Result<Self> {
         let records = Records::new(broker.clone(), drain.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = Routes::new(
+        let grpc = Routes::new(
             RecordServiceServer::new(records)
                 .max_decoding_message_size(MAX_REQUEST_BYTES + DECODE_SLACK),
         )
@@ -60,16 +61,17 @@ impl Services {
         .add_service(health_service)
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
-        .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?)
-        .prepare();
-        let services = Self { routes, health };
+        .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?);
+        // Routes of other protocols are merged here; `with_state` makes the router ready to run.
+        let router = grpc.into_axum_router().with_state(());
+        let services = Self { router, health };
         services.tell(ServingStatus::Serving).await;
         Ok(services)
     }
 
-    /// Routes calls to the services.
-    pub(super) fn routes(&self) -> Routes {
-        self.routes.clone()
+    /// Routes calls of every protocol to the services.
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// From now on health checks say that this server takes no new work.

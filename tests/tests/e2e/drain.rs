@@ -38,6 +38,10 @@ impl Served {
         CatalogServiceClient::new(self.channel.clone())
     }
 
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
     fn records(&self) -> RecordServiceClient<Channel> {
         RecordServiceClient::new(self.channel.clone())
     }
