@@ -22,11 +22,11 @@ use crate::backup::Backups;
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
+use crate::lineage::Ledger;
+use crate::lineage::copy::CopyWatch;
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
 use crate::space::Forecast;
-use crate::lineage::Ledger;
-use crate::lineage::copy::CopyWatch;
 
 /// A log broker with a catalogue of data products: a cheap handle.
 ///

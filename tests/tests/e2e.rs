@@ -12,10 +12,10 @@ mod backup;
 mod catalogue;
 #[path = "e2e/catalogue_crash.rs"]
 mod catalogue_crash;
-#[path = "e2e/copies.rs"]
-mod copies;
 #[path = "e2e/connections.rs"]
 mod connections;
+#[path = "e2e/copies.rs"]
+mod copies;
 #[path = "e2e/cursors.rs"]
 mod cursors;
 #[path = "e2e/disk.rs"]

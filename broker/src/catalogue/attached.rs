@@ -6,8 +6,8 @@ use bytes::Bytes;
 use meshlog_storage::{Control, Storage};
 
 use super::Catalogue;
-use super::mutation::Mutation;
 use super::is_internal;
+use super::mutation::Mutation;
 use super::presence::Present;
 use super::product::ProductHandle;
 use super::view::View;

@@ -13,8 +13,8 @@ use super::recent::Recent;
 use super::stored::{self, Counters, Key, StoredSchema};
 use super::{builtin, is_internal};
 use crate::error::Result;
-use crate::{Traffic, lineage};
 use crate::schema::{Fingerprint, Schema};
+use crate::{Traffic, lineage};
 
 /// What the keys of the storage state say. Changed only by [`View::apply`], with what
 /// [`View::decode`] made of the same keys that storage keeps: so the view that a restart rebuilds

@@ -296,7 +296,11 @@ impl<'a> Walk<'a> {
             bytes: flow.total.bytes,
             first_time: timestamp(flow.total.first),
             last_time: timestamp(flow.total.last),
-            versions: flow.versions.iter().map(|(version, count)| count.message(*version)).collect(),
+            versions: flow
+                .versions
+                .iter()
+                .map(|(version, count)| count.message(*version))
+                .collect(),
             copies,
             observed: false,
         }

@@ -117,7 +117,12 @@ fn counting_from_many_threads_loses_nothing() {
             let traffic = &traffic;
             scope.spawn(move || {
                 for round in 0..2_000_u32 {
-                    traffic.appended(&caller(&format!("app-{}", (n + round) % 150)), round % 12, 1, 2);
+                    traffic.appended(
+                        &caller(&format!("app-{}", (n + round) % 150)),
+                        round % 12,
+                        1,
+                        2,
+                    );
                 }
             });
         }

@@ -241,11 +241,9 @@ impl Traffic {
         if is_new && apart.len() >= MAX_VERSIONS {
             let idle = apart.iter().find(|one| Arc::strong_count(one) == 1);
             match idle.map(|one| one.schema_version).filter(|oldest| *oldest < version) {
-                Some(oldest) => fold(
-                    &mut counters,
-                    |one| one.who == who && one.schema_version == oldest,
-                    &who,
-                ),
+                Some(oldest) => {
+                    fold(&mut counters, |one| one.who == who && one.schema_version == oldest, &who)
+                }
                 None => version = 0,
             }
         }

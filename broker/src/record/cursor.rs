@@ -19,8 +19,8 @@ use super::wakeup::Watch;
 use crate::broker::Broker;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Reason, Result};
-use crate::time::{proto_time, storage_time};
 use crate::lineage::OpenReader;
+use crate::time::{proto_time, storage_time};
 
 /// What a batch costs in a message beside its payload.
 const BATCH_OVERHEAD: usize = 64;

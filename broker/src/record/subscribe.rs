@@ -20,8 +20,8 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
-use crate::time;
 use crate::lineage::OpenReader;
+use crate::time;
 
 /// Positions listed in the error that ends a subscription at shutdown; more would not fit into
 /// the trailers every client accepts. The last message has them all.

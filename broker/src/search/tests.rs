@@ -210,7 +210,12 @@ fn use_decides_between_equal_matches_and_lifts_no_poor_one() {
     assert_eq!(names(&documents, "orders"), ["a.orders", "b.orders", "c.sales"]);
     documents[1].traffic.delivered(&crate::Caller::new("reader"), 1, 10, 0);
     for reader in 0..100 {
-        documents[2].traffic.delivered(&crate::Caller::new(&format!("reader-{reader}")), 1, 1_000_000_000, 0);
+        documents[2].traffic.delivered(
+            &crate::Caller::new(&format!("reader-{reader}")),
+            1,
+            1_000_000_000,
+            0,
+        );
     }
     assert_eq!(names(&documents, "orders"), ["b.orders", "a.orders", "c.sales"]);
     assert_eq!(names(&documents, ""), ["c.sales", "b.orders", "a.orders"]);

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::graph::{Edge, Graph, Node};
+use super::graph::{Edge, Graph};
 use crate::words;
 
 impl Graph {
@@ -37,7 +37,8 @@ impl Graph {
         let place = |id: &str| self.nodes.iter().position(|node| node.id == id);
         for (n, node) in self.nodes.iter().enumerate() {
             let label = mermaid_text(&node.label());
-            let drawn = if node.is_product() { format!("[{label}]") } else { format!("([{label}])") };
+            let drawn =
+                if node.is_product() { format!("[{label}]") } else { format!("([{label}])") };
             let _ = writeln!(text, "  n{n}{drawn}");
         }
         for edge in &self.edges {
@@ -79,6 +80,7 @@ fn mermaid_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::graph::Node;
     use super::*;
 
     #[test]

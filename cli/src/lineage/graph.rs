@@ -127,9 +127,7 @@ impl From<ProductCopy> for CopyView {
             team: copy.team,
             percent: copy.percent,
             records: copy.records,
-            fields: fields
-                .map(|pair| FieldPair { source: pair.source, copy: pair.copy })
-                .collect(),
+            fields: fields.map(|pair| FieldPair { source: pair.source, copy: pair.copy }).collect(),
             check_time: words::time(copy.check_time),
         }
     }

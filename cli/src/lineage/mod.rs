@@ -88,8 +88,8 @@ impl Lineage {
         let catalog = self.server.connect().await?.catalog();
         let graph = self.ask(&catalog).await?;
         if graph.has_more() {
-            let depth = self.depth;
-            out.note(format_args!("it goes on beyond {depth} products away; see --depth"));
+            let depth = words::counted(self.depth.into(), "product");
+            out.note(format_args!("it goes on beyond {depth} away; see --depth"));
         }
         match self.output {
             Drawn::Table => graph.show_tree(out),

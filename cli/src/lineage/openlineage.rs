@@ -26,11 +26,7 @@ const EVENTS: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json";
 const FACETS: &str = "https://openlineage.io/spec/facets";
 
 /// The events of a graph, one JSON document each.
-pub(super) async fn events(
-    graph: &Graph,
-    catalog: &Catalog,
-    address: &str,
-) -> Result<Vec<Value>> {
+pub(super) async fn events(graph: &Graph, catalog: &Catalog, address: &str) -> Result<Vec<Value>> {
     let writer = Writer { namespace: format!("meshlog://{address}"), now: Timestamp::now() };
     let mut events = Vec::new();
     for node in graph.nodes.iter().filter(|node| node.is_product()) {
@@ -70,8 +66,10 @@ impl Writer {
         );
         if !fields.is_empty() {
             let fields: Vec<Value> = fields.iter().map(field).collect();
-            facets
-                .insert("schema".into(), facet("1-2-0/SchemaDatasetFacet", json!({ "fields": fields })));
+            facets.insert(
+                "schema".into(),
+                facet("1-2-0/SchemaDatasetFacet", json!({ "fields": fields })),
+            );
         }
         if !product.owner.is_empty() {
             let owners = json!([{ "name": format!("team:{}", product.owner), "type": "OWNER" }]);
@@ -160,12 +158,16 @@ impl Writer {
             event.insert("job".into(), job.clone());
             let name = |id: &str| graph.node(id).map(|node| node.name.clone());
             let inputs = read.iter().filter_map(|edge| {
-                let facets = counted.then(|| statistics(edge, "inputStatistics", "1-0-0/InputStatisticsInputDatasetFacet"));
+                let facets = counted.then(|| {
+                    statistics(edge, "inputStatistics", "1-0-0/InputStatisticsInputDatasetFacet")
+                });
                 Some(self.dataset(name(&edge.from)?, "inputFacets", facets))
             });
             event.insert("inputs".into(), inputs.collect());
             let outputs = written.iter().filter_map(|edge| {
-                let facets = counted.then(|| statistics(edge, "outputStatistics", "1-0-2/OutputStatisticsOutputDatasetFacet"));
+                let facets = counted.then(|| {
+                    statistics(edge, "outputStatistics", "1-0-2/OutputStatisticsOutputDatasetFacet")
+                });
                 Some(self.dataset(name(&edge.to)?, "outputFacets", facets))
             });
             event.insert("outputs".into(), outputs.collect());

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use meshlog_broker::config::ByteSize;
 use meshlog_client::proto::{
-    Completeness, EffectiveTag, LiveReader, ObservedInput, PartitionOffsets, PendingTransfer, Product, ProductUse,
-    Provenance,
+    Completeness, EffectiveTag, LiveReader, ObservedInput, PartitionOffsets, PendingTransfer,
+    Product, ProductUse, Provenance,
 };
 use serde::Serialize;
 

@@ -106,21 +106,19 @@ async fn a_copy_under_other_names_is_noticed_and_its_fields_are_told() {
     const AIRCRAFT: &str = r#"{"type":"object","properties":{"plane":{"type":"string"},
         "times":{"type":"object","properties":{"late_by":{"type":"number"},"d":{"type":"integer"}}},
         "from":{"type":"string"}}}"#;
-    let renamed = flights(300).iter().map(|flight| {
+    let renamed = flights(300).into_iter().map(|flight| {
         let Flight { tailnum, origin, delay, day } = flight;
-        format!(r#"{{"from":"{origin}","times":{{"late_by":{delay},"d":{day}}},"plane":"{tailnum}"}}"#)
-            .into_bytes()
+        format!(
+            r#"{{"from":"{origin}","times":{{"late_by":{delay},"d":{day}}},"plane":"{tailnum}"}}"#
+        )
+        .into_bytes()
     });
     let broker = make(product("ops.made").json_schema(AIRCRAFT), renamed.collect(), 300).await;
     let copy = copy_of(&broker, "ops.made").await;
     assert_eq!((copy.source.as_str(), copy.application.as_str()), ("ops.flights", "job"));
     assert_eq!((copy.percent, copy.records), (100.0, 300));
-    let renamed = [
-        ("day", "times.d"),
-        ("delay", "times.late_by"),
-        ("origin", "from"),
-        ("tailnum", "plane"),
-    ];
+    let renamed =
+        [("day", "times.d"), ("delay", "times.late_by"), ("origin", "from"), ("tailnum", "plane")];
     assert_eq!(pairs(&copy), renamed);
 
     let request = v1::GetLineageRequest {
@@ -180,21 +178,23 @@ async fn a_copy_of_opaque_bytes_is_noticed() {
 
 #[tokio::test]
 async fn what_is_filtered_added_to_or_summed_up_is_no_copy() {
-    let of_one_airport = flights(300).iter().filter(|flight| flight.origin == "EWR").map(json).collect();
+    let of_one_airport =
+        flights(300).iter().filter(|flight| flight.origin == "EWR").map(json).collect();
     let broker = make(product("ops.made").json_schema(FLIGHT), of_one_airport, 300).await;
     assert_eq!(copies(&broker, "ops.made"), [], "filtered");
 
     const MORE: &str = r#"{"type":"object","properties":{"tailnum":{"type":"string"},"origin":{"type":"string"},
         "delay":{"type":"number"},"day":{"type":"integer"},"wind":{"type":"number"}}}"#;
-    let enriched = flights(300).iter().map(|flight| {
-        let mut value = String::from_utf8(json(flight)).unwrap();
+    let enriched = flights(300).into_iter().map(|flight| {
+        let mut value = String::from_utf8(json(&flight)).unwrap();
         value.pop();
         format!(r#"{value},"wind":{}}}"#, flight.day + 3).into_bytes()
     });
     let broker = make(product("ops.made").json_schema(MORE), enriched.collect(), 300).await;
     assert_eq!(copies(&broker, "ops.made"), [], "enriched");
 
-    const SUM: &str = r#"{"type":"object","properties":{"day":{"type":"integer"},"delay":{"type":"number"}}}"#;
+    const SUM: &str =
+        r#"{"type":"object","properties":{"day":{"type":"integer"},"delay":{"type":"number"}}}"#;
     let sums = (0..30).map(|day| {
         let of_day = flights(3_000).into_iter().filter(|flight| flight.day == day);
         let sum: f64 = of_day.map(|flight| flight.delay).sum();
@@ -207,7 +207,12 @@ async fn what_is_filtered_added_to_or_summed_up_is_no_copy() {
 #[tokio::test]
 async fn a_copy_of_nearly_all_is_one_and_of_nine_tenths_is_none() {
     let but_every = |one: usize| -> Vec<Vec<u8>> {
-        flights(1_000).iter().enumerate().filter(|(n, _)| n % one > 0).map(|(_, f)| json(f)).collect()
+        flights(1_000)
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| n % one > 0)
+            .map(|(_, f)| json(f))
+            .collect()
     };
     let broker = make(product("ops.made").json_schema(FLIGHT), but_every(50), 1_000).await;
     let copy = copy_of(&broker, "ops.made").await;

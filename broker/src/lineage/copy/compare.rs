@@ -25,7 +25,11 @@ pub(super) enum Verdict {
     /// There are too few different records to tell.
     Unclear,
     Different,
-    Same { percent: f64, records: u32, fields: Vec<(String, String)> },
+    Same {
+        percent: f64,
+        records: u32,
+        fields: Vec<(String, String)>,
+    },
 }
 
 /// The records of one side, newest first.
@@ -175,7 +179,11 @@ mod tests {
     fn what_was_filtered_changed_or_added_to_is_no_copy() {
         let half = (0..200).filter(|n| n % 2 == 0);
         assert_eq!(percent(sample(0..200), sample(half)), None, "filtered");
-        assert_eq!(percent(sample(0..200), sample((0..200).filter(|n| n % 10 > 0))), None, "a tenth");
+        assert_eq!(
+            percent(sample(0..200), sample((0..200).filter(|n| n % 10 > 0))),
+            None,
+            "a tenth"
+        );
         assert_eq!(percent(sample(0..200), sample(1_000..1_200)), None, "changed");
         let mixed = (0..100).chain(1_000..1_100);
         assert_eq!(percent(sample(0..100), sample(mixed)), None, "made of two");
@@ -185,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_threshold_is_95_percent_both_ways() {
-        let without = |left_out: u64| sample((0..1_000).filter(move |n| *n == 0 || n % left_out > 0));
+        let without =
+            |left_out: u64| sample((0..1_000).filter(move |n| *n == 0 || n % left_out > 0));
         assert!(percent(sample(0..1_000), without(25)).is_some_and(|percent| percent >= 96.0));
         assert_eq!(percent(sample(0..1_000), without(18)), None, "94.5 %");
         let with_others = |others: u64| sample((0..1_000).chain(5_000..5_000 + others));
@@ -204,7 +213,11 @@ mod tests {
     #[test]
     fn of_a_large_source_only_what_was_looked_at_counts() {
         // Newest first: the source was looked at down to time 900, the copy further back.
-        let source = Sample { is_whole: false, rows: (0..100).map(|n| (n, 999 - n)).collect(), ..Sample::default() };
+        let source = Sample {
+            is_whole: false,
+            rows: (0..100).map(|n| (n, 999 - n)).collect(),
+            ..Sample::default()
+        };
         let copy = Sample { rows: (0..300).map(|n| (n, 1_000 - n)).collect(), ..Sample::default() };
         assert_eq!(percent(source, copy), Some(99.0));
     }

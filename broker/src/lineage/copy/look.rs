@@ -35,7 +35,8 @@ pub(super) async fn look(
 ) -> Result<Looked> {
     let mut spent = Duration::ZERO;
     let mut taking = Taking::new(copy);
-    let mut walk = Walk::new(broker, copy, lanes(broker, copy, None).await?, Direction::NewestFirst);
+    let mut walk =
+        Walk::new(broker, copy, lanes(broker, copy, None).await?, Direction::NewestFirst);
     let of_application = |found: &Found| found.application == application;
     taking = take(&mut walk, taking, ROWS, of_application, &mut spent).await?;
     let Some((_, newest)) = taking.sample.rows.first() else {

@@ -132,8 +132,7 @@ impl Broker {
     /// Compares one pair and keeps what came out; says what it took.
     async fn compare(&self, pair: Pair) -> Duration {
         let catalogue = self.catalogue();
-        let (Some(source), Some(copy)) =
-            (catalogue.find(&pair.source), catalogue.find(&pair.copy))
+        let (Some(source), Some(copy)) = (catalogue.find(&pair.source), catalogue.find(&pair.copy))
         else {
             return Duration::ZERO;
         };

@@ -46,7 +46,8 @@ impl Reader {
     /// Whether the bytes are one value of the schema, and nothing after it.
     pub(super) fn can_read(&self, bytes: &[u8]) -> bool {
         let mut input = Input::of(bytes);
-        self.walk::<Nobody>(self.record, &mut input, &mut None, 0).is_some() && input.rest.is_empty()
+        self.walk::<Nobody>(self.record, &mut input, &mut None, 0).is_some()
+            && input.rest.is_empty()
     }
 
     /// Tells a value that can be read.

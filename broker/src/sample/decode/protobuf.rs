@@ -50,7 +50,9 @@ fn tell_value(value: &Value, kind: &Kind, listener: &mut impl Listener, place: P
                     }
                     Err(_) => listener.parts(place, Parts::Object),
                 },
-                name if name.starts_with("google.protobuf.") => listener.parts(place, Parts::Object),
+                name if name.starts_with("google.protobuf.") => {
+                    listener.parts(place, Parts::Object)
+                }
                 _ => tell(message, listener, place),
             };
         }
