@@ -10,13 +10,14 @@
 //! the way writes is not where the data comes from. At an application of a name that many programs
 //! share a walk ends, but for copies, which are known by their values.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use meshlog_proto::v1::{self, LineageDirection, LineageEdgeKind, ProvenanceKind};
 use prost_types::Timestamp;
 
 use super::counter::Count;
+use super::index::Touched;
 use super::traffic::Flow;
 use super::{Direction, LIVE, Who, timestamp};
 use crate::catalogue::{Catalogue, ProductHandle};
@@ -116,7 +117,7 @@ struct Walk<'a> {
     nodes: BTreeMap<String, v1::LineageNode>,
     edges: BTreeMap<(String, String, i32), v1::LineageEdge>,
     /// Nodes that were expanded this way, or wait for it.
-    seen: BTreeMap<(String, Way), ()>,
+    seen: BTreeSet<(String, Way)>,
     waiting: VecDeque<(Place, u32, Way)>,
 }
 
@@ -128,7 +129,7 @@ impl<'a> Walk<'a> {
             as_of: None,
             nodes: BTreeMap::new(),
             edges: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            seen: BTreeSet::new(),
             waiting: VecDeque::new(),
         }
     }
@@ -148,7 +149,7 @@ impl<'a> Walk<'a> {
                 v1::LineageNode { id: id.clone(), node: Some(node), distance, has_more: false };
             self.nodes.insert(id.clone(), node);
         }
-        if self.seen.insert((id, way), ()).is_none() {
+        if self.seen.insert((id, way)) {
             self.waiting.push_back((place, distance, way));
         }
         true
@@ -203,16 +204,19 @@ impl<'a> Walk<'a> {
     fn leave_application(&mut self, who: &Who, distance: u32, way: Way) {
         let here = Place::Application(who.clone());
         let touched = self.catalogue.index().touched(who);
+        // At a shared name only copies go on, which are known by their values.
+        let copied =
+            (who.is_shared() && distance > 0).then(|| self.copied_through(who, &touched, way));
         let (ids, direction) = match way {
             Way::Up => (touched.reads, Direction::Read),
             Way::Down => (touched.appends, Direction::Append),
         };
         for id in ids {
-            let Some(product) = self.catalogue.find(&id) else { continue };
-            if who.is_shared() && distance > 0 && !self.is_copied_through(who, &product, way) {
+            if copied.as_ref().is_some_and(|copied| !copied.contains(&id)) {
                 self.has_more(&here);
                 continue;
             }
+            let Some(product) = self.catalogue.find(&id) else { continue };
             let flows = product.traffic.flows(direction).into_iter();
             let flow = flows.filter(|flow| flow.who == *who).find_map(|flow| self.then(flow));
             let Some(flow) = flow else { continue };
@@ -223,24 +227,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a product of this graph is a copy that this application makes: of `product` if the
-    /// walk goes upstream, else `product` itself.
-    fn is_copied_through(&self, who: &Who, product: &ProductHandle, way: Way) -> bool {
+    /// The other ends of the copies that this application makes from, or to, a product of this graph.
+    fn copied_through(&self, who: &Who, touched: &Touched, way: Way) -> BTreeSet<Arc<str>> {
         let is_here = |id: &str| self.nodes.contains_key(&product_node(id));
-        match way {
-            Way::Down => {
-                let copies = product.traffic.copies.lock();
-                copies.iter().any(|copy| copy.who == *who && is_here(&copy.source))
-            }
-            Way::Up => {
-                let written = self.catalogue.index().touched(who).appends;
-                let written = written.iter().filter(|id| is_here(id));
-                written.filter_map(|id| self.catalogue.find(id)).any(|copied| {
-                    let copies = copied.traffic.copies.lock();
-                    copies.iter().any(|copy| copy.who == *who && copy.source == product.id)
-                })
+        let mut ends = BTreeSet::new();
+        for product in touched.appends.iter().filter_map(|id| self.catalogue.find(id)) {
+            let copies = product.traffic.copies.lock();
+            for copy in copies.iter().filter(|copy| copy.who == *who) {
+                match way {
+                    Way::Up if is_here(&product.id) => ends.insert(Arc::clone(&copy.source)),
+                    Way::Down if is_here(&copy.source) => ends.insert(Arc::clone(&product.id)),
+                    _ => false,
+                };
             }
         }
+        ends
     }
 
     /// Adds a neighbour and the edge to it; where there is no room, says so.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use meshlog_proto::v1::{self, Impact, ImpactEvidence};
 
+use super::copy::Copy;
 use super::graph::{MAX_DEPTH, MAX_NODES, depth, invalid};
 use super::traffic::Flow;
 use super::{Direction, Who, timestamp};
@@ -139,12 +140,13 @@ impl Search<'_> {
             }
             for id in self.catalogue.index().touched(&flow.who).appends {
                 let Some(product) = self.catalogue.find(&id) else { continue };
-                let copies = product.traffic.copies.lock().clone();
-                let copied =
-                    copies.iter().any(|copy| copy.who == flow.who && copy.source == from.id);
-                let appends = product.traffic.flows(Direction::Append);
-                let appends = appends.iter().any(|append| append.who == flow.who);
-                if appends && (copied || !flow.who.is_shared()) {
+                let is_copy = |copy: &Copy| copy.who == flow.who && copy.source == from.id;
+                let is_copied = product.traffic.copies.lock().iter().any(is_copy);
+                if !is_copied && flow.who.is_shared() {
+                    continue;
+                }
+                let mut appends = product.traffic.flows(Direction::Append).into_iter();
+                if appends.any(|append| append.who == flow.who) {
                     let entry = applications.entry(id).or_insert((product, BTreeSet::new()));
                     entry.1.insert(flow.who.clone());
                 }

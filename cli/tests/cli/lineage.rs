@@ -108,7 +108,7 @@ fn the_impact_of_a_field_is_told_by_reader_and_by_product() {
     assert_eq!(lines[1][..3], ["delays-job", "ops.flights", "yes"], "{table}");
     assert_eq!(lines[2][..3], ["board", "ops.delays", "possible"], "{table}");
     let made = lines.iter().find(|cells| cells.first() == Some(&"ops.delays")).unwrap();
-    assert!(made.iter().any(|cell| *cell == "same-name, observed, declared"), "{table}");
+    assert!(made.contains(&"same-name, observed, declared"), "{table}");
     let wrong = broker.run(&["impact", "ops.flights", "--field", "tailnumb"]);
     wrong.fails(2, &["did you mean `tailnum`?"]);
     let answer = broker.run(&["impact", "ops.flights", "-o", "json"]).json();
