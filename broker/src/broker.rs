@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::error::{Error, Reason, Result};
 use crate::lineage::Ledger;
 use crate::lineage::copy::CopyWatch;
+use crate::metrics::Metrics;
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
 use crate::space::Forecast;
@@ -54,6 +55,7 @@ struct Inner {
     sampling: Sampling,
     backups: Backups,
     forecast: Forecast,
+    metrics: Arc<Metrics>,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
@@ -119,6 +121,7 @@ impl Broker {
                 sampling: Sampling::default(),
                 backups: Backups::default(),
                 forecast: Forecast::default(),
+                metrics: Arc::default(),
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -194,6 +197,7 @@ impl Broker {
             tracing::warn!("calls were still under way at the drain deadline; they are cut off");
         }
         self.write_traffic().await;
+        self.catalogue().write_denials(true).await;
         let storage = self.inner.storage.clone();
         match tokio::task::spawn_blocking(move || storage.close()).await {
             Ok(closed) => Ok(closed?),
@@ -226,6 +230,11 @@ impl Broker {
 
     pub(crate) fn forecast(&self) -> &Forecast {
         &self.inner.forecast
+    }
+
+    /// What the broker counts by itself.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
     }
 
     /// Does now what its clock makes due, instead of in some seconds: retention, merges. For tests

@@ -28,6 +28,8 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// Who writes and who reads what.
     pub lineage: LineageConfig,
+    /// What is told to those who watch the broker.
+    pub metrics: MetricsConfig,
 }
 
 impl Config {
@@ -123,13 +125,30 @@ impl Default for AppendConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct LineageConfig {
     /// New traffic is written to disk, and looked at for copies, after this long; a crash loses so
-    /// much of the counts. Default 60 s.
+    /// much of the counts. Default 1 m.
     pub interval: Span,
 }
 
 impl Default for LineageConfig {
     fn default() -> Self {
         Self { interval: Span::seconds(60) }
+    }
+}
+
+/// What is told to those who watch the broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Serve `/metrics/products` too: figures of each product and of each cursor. Default false.
+    pub per_product: bool,
+    /// Products on that page, by name, and as many cursors; the rest is counted in
+    /// `meshlog_products_left_out`. Default 1,000.
+    pub max_products: u32,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { per_product: false, max_products: 1_000 }
     }
 }
 

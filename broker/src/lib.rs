@@ -3,6 +3,7 @@
 //! Start with [`Broker`]. With the cargo feature `edge` (default) it also speaks gRPC, over TCP
 //! with [`edge::serve`] or inside the process with `Broker::local_connector`.
 
+pub mod audit;
 pub mod backup;
 mod broker;
 mod caller;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod edge;
 mod error;
 mod lineage;
+pub mod metrics;
 pub mod record;
 pub mod recover;
 mod retention;
@@ -21,6 +23,7 @@ mod search;
 mod space;
 mod subscription;
 mod time;
+pub mod trace;
 pub mod verify;
 
 pub use broker::Broker;

@@ -10,8 +10,10 @@
 //! | `exit.rs` | exit codes, and failures as sentences |
 //! | `completion.rs` | what the shell offers while a person types |
 //! | `input.rs`, `csv_input.rs`, `envelope.rs` | the formats records come in and go out as |
+//! | `log.rs`, `telemetry.rs`, `notify.rs` | what a broker tells while it runs: log lines, OpenTelemetry, the service manager |
 //! | `mesh.rs` | the flights mesh that `quickstart` loads |
 
+mod audit;
 mod backup;
 mod change;
 mod completion;
@@ -27,8 +29,10 @@ mod exit;
 mod impact;
 mod input;
 mod lineage;
+mod log;
 mod man;
 mod mesh;
+mod notify;
 mod noun;
 mod output;
 mod produce;
@@ -44,6 +48,7 @@ mod server;
 mod settings;
 mod tag;
 mod team;
+mod telemetry;
 mod verify;
 mod words;
 
@@ -177,6 +182,14 @@ enum Command {
   meshlog tag create aviation --owner reference-data"
     )]
     Tag(tag::TagCommand),
+    /// Who changed what, who was refused, and whether the log of it is whole
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog audit list --since 2027-01-31
+  meshlog audit verify"
+    )]
+    Audit(audit::AuditCommand),
     /// Facts about a broker
     #[command(
         subcommand,
@@ -269,6 +282,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
+            Command::Audit(command) => Box::pin(command.run(out)).await,
             Command::Server(command) => command.run(out).await,
             Command::Config(command) => command.run(out),
             Command::Verify(args) => args.run(out),

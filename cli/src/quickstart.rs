@@ -26,13 +26,14 @@ use crate::{
     csv_input::Columns,
     exit::{Exit, Failure, Result},
     input::{Input, InputFormat, Shape},
+    log::{self, LogFormat},
     mesh::{self, Mesh},
     output::{Format, Out, Row},
     product::Link,
     serve,
     settings::{self, DEFAULT_ADDRESS},
     tag::{FieldTag, WholeTag},
-    words,
+    telemetry, words,
 };
 
 /// Arguments of `quickstart`.
@@ -53,7 +54,7 @@ pub(crate) struct Quickstart {
 impl Quickstart {
     /// Runs the command.
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
-        serve::log_to_stderr("warn");
+        log::begin("warn", LogFormat::Text, &telemetry::Settings::default())?;
         let mut stop = serve::Stop::listen()?;
         let directory = tempfile::Builder::new().prefix("meshlog-quickstart-").tempdir();
         let directory = directory.map_err(|error| {

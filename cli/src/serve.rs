@@ -8,11 +8,12 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     exit::{Exit, Failure, Result},
-    output::{self, Out},
+    log::{self, LogFormat},
+    notify::Manager,
+    output::Out,
     settings::{self, DEFAULT_ADDRESS},
 };
 
@@ -22,6 +23,7 @@ use crate::{
   meshlog serve
   meshlog serve --data-dir ./data --listen 127.0.0.1:7421
   meshlog serve --in-memory --listen 127.0.0.1:0
+  meshlog serve --log-format json
   meshlog serve --print-config > config.toml")]
 pub(crate) struct Serve {
     /// Where the records are kept; created if it does not exist [default: `broker.data_dir` of the
@@ -35,6 +37,9 @@ pub(crate) struct Serve {
     /// configuration file, or 127.0.0.1:7420]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// How log lines are written [default: `serve.log_format` of the configuration file, or auto]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     /// Print the settings it would run with, as a configuration file that explains them, and end
     #[arg(long)]
     print_config: bool,
@@ -43,8 +48,9 @@ pub(crate) struct Serve {
 impl Serve {
     /// Runs the command until SIGTERM or SIGINT.
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
-        log_to_stderr("info");
         let file = settings::File::load()?;
+        let format = self.log_format.or(file.serve.log_format).unwrap_or_default();
+        let telemetry = log::begin("info", format, &file.telemetry)?;
         let listen = match self.listen.or(file.serve.listen) {
             Some(listen) => listen,
             None => DEFAULT_ADDRESS.parse().map_err(|_| Failure::usage("the default address"))?,
@@ -63,22 +69,29 @@ impl Serve {
             config.data_dir = Some(directory);
         }
         if self.print_config {
-            let serve = settings::ServeFile { listen: Some(listen) };
+            let serve = settings::ServeFile { listen: Some(listen), log_format: Some(format) };
             let file = settings::File { serve, broker: config, ..file };
             return out.line(file.to_toml()?.trim_end());
         }
+        tell_settings(&listen, &config);
         // Before the directory is touched, so that a wrong address leaves nothing behind.
         let listener = bind(listen).await?;
         let mut stop = Stop::listen()?;
+        let mut manager = Manager::of_environment();
         let broker = open(config).await?;
-        announce(&listener, out)?;
+        let address = announce(&listener, out)?;
+        manager.ready(&format!("listening on {address}"));
         let served = {
-            let serving = edge::serve(broker.clone(), listener, stop.wait());
-            serving.await
+            let asked_to_stop = async {
+                stop.wait().await;
+                manager.stopping();
+            };
+            edge::serve(broker.clone(), listener, asked_to_stop).await
         };
         let finish = async {
             served?;
             broker.close().await?;
+            telemetry.finish().await;
             Ok(())
         };
         tokio::select! {
@@ -130,16 +143,16 @@ pub(crate) fn announce(listener: &TcpListener, out: &mut Out) -> Result<SocketAd
     Ok(address)
 }
 
-/// Logs from `level` on, or as `MESHLOG_LOG` says, to standard error.
-pub(crate) fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("MESHLOG_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let colour = output::stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colour)
-        .with_writer(std::io::stderr);
-    // A subscriber that is already there stays.
-    let _ = subscriber.try_init();
+/// The first line of the log: what runs, and with which settings.
+fn tell_settings(listen: &SocketAddr, config: &Config) {
+    let settings = serde_json::to_value(config).unwrap_or_default();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        process = std::process::id(),
+        %listen,
+        settings = %log::masked(settings),
+        "starting"
+    );
 }
 
 /// The signals that ask a broker to stop.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     completion,
-    exit::Result,
+    exit::{Exit, Failure, Result},
     output::{Out, OutputArgs},
     product::tell_erased,
     settings::ServerArgs,
@@ -23,6 +23,10 @@ pub(crate) enum ServerCommand {
   meshlog server info
   meshlog server info -o json")]
     Info(Info),
+    /// Ask whether the broker takes work: ends with 0 if it does, else with 6
+    #[command(before_help = "Example:
+  meshlog server health --server 127.0.0.1:7420")]
+    Health(Health),
     /// Erase from the disk what was deleted, trimmed away or given up, and wait until it is done
     ///
     /// Also without this the bytes go in time; this is for those who must know that they are gone.
@@ -42,6 +46,13 @@ pub(crate) struct Erase {
     server: ServerArgs,
 }
 
+/// Arguments of `server health`.
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 /// Arguments of `server info`.
 #[derive(Debug, Args)]
 pub(crate) struct Info {
@@ -56,6 +67,15 @@ impl ServerCommand {
     pub(crate) async fn run(self, out: &mut Out) -> Result<()> {
         let args = match self {
             Self::Info(args) => args,
+            Self::Health(args) => {
+                return match args.server.connect().await?.catalog().is_serving().await? {
+                    true => out.line("serving"),
+                    false => Err(Failure::new(
+                        Exit::Unavailable,
+                        "the broker is ending and takes no new work; ask again when it is back",
+                    )),
+                };
+            }
             Self::Erase(args) => {
                 let catalog = args.server.connect().await?.catalog();
                 let product = args.product.unwrap_or_default();

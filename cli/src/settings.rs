@@ -40,6 +40,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     completion,
     exit::{Exit, Failure, Result},
+    log::LogFormat,
+    telemetry,
 };
 
 /// Where a broker listens and a client looks, unless told otherwise.
@@ -194,7 +196,7 @@ async fn connect_as(address: &str, application: &str) -> Result<Client> {
 }
 
 /// The configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct File {
     /// Address of the broker that client commands talk to. Default: 127.0.0.1:7420.
@@ -205,6 +207,8 @@ pub(crate) struct File {
     pub(crate) context: BTreeMap<String, Context>,
     /// Settings of `meshlog serve`.
     pub(crate) serve: ServeFile,
+    /// Traces and logs for OpenTelemetry.
+    pub(crate) telemetry: telemetry::Settings,
     /// The broker that `meshlog serve` opens. Its `data_dir` defaults to `$XDG_DATA_HOME/meshlog`,
     /// or `~/.local/share/meshlog`.
     pub(crate) broker: Config,
@@ -227,6 +231,9 @@ pub(crate) struct ServeFile {
     /// The address to listen on. Default: 127.0.0.1:7420.
     #[schemars(with = "Option<String>")]
     pub(crate) listen: Option<SocketAddr>,
+    /// How log lines are written: auto (text on a terminal, else JSON), text or json. Default: auto.
+    #[schemars(with = "Option<String>")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 impl File {

@@ -265,6 +265,25 @@ impl Catalog {
         self.connection.explain_retention(request).await
     }
 
+    /// One page of the audit log, oldest first.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn list_audit(&self, request: v1::ListAuditRequest) -> Result<v1::ListAuditResponse> {
+        self.connection.list_audit(request).await
+    }
+
+    /// Whether the audit log is as it was written. The broker reads all of it.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn verify_audit(
+        &self,
+        request: v1::VerifyAuditRequest,
+    ) -> Result<v1::VerifyAuditResponse> {
+        self.connection.verify_audit(request).await
+    }
+
     /// Creates the breaking successor of a product and deprecates the product.
     ///
     /// # Errors
@@ -362,6 +381,14 @@ impl Catalog {
     /// As the broker says.
     pub async fn server_info(&self) -> Result<v1::GetServerInfoResponse> {
         self.connection.get_server_info(v1::GetServerInfoRequest {}).await
+    }
+
+    /// Whether the broker takes work now; false while it ends.
+    ///
+    /// # Errors
+    /// `UNREACHABLE`, `CONNECTION_LOST`.
+    pub async fn is_serving(&self) -> Result<bool> {
+        self.connection.is_serving().await
     }
 
     /// Start offset and durable end of each partition (of all if `partitions` is empty) and, if a

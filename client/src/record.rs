@@ -6,6 +6,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use meshlog_proto::v1;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+/// The header in which a record says which trace it is part of.
+const TRACE_PARENT: &str = "traceparent";
+
 /// One record.
 ///
 /// ```
@@ -58,6 +61,21 @@ impl Record {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header { name: name.into(), value: value.into() });
         self
+    }
+
+    /// The same record as part of a trace: `parent` is a `traceparent` of W3C Trace Context, for
+    /// instance that of the span in which the record is made. One that it has already goes.
+    #[must_use]
+    pub fn trace_parent(mut self, parent: impl Into<Bytes>) -> Self {
+        self.headers.retain(|header| header.name != TRACE_PARENT);
+        self.header(TRACE_PARENT, parent)
+    }
+
+    /// The trace it is part of, as its producer wrote it; nothing if that is no text.
+    #[must_use]
+    pub fn find_trace_parent(&self) -> Option<&str> {
+        let header = self.headers.iter().find(|header| header.name == TRACE_PARENT)?;
+        std::str::from_utf8(&header.value).ok()
     }
 
     /// The same record with the time at which it happened. Times before 1970 count as unknown.

@@ -76,6 +76,12 @@ impl Admission {
         None
     }
 
+    /// Bytes under way, and entries that wait for room.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let ledger = self.ledger.lock();
+        (ledger.used, ledger.waiters.len())
+    }
+
     fn release(self: &Arc<Self>, class: u64, bytes: usize) {
         let mut ledger = self.ledger.lock();
         ledger.used -= bytes;

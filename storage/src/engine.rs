@@ -3,11 +3,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::admission::Admission;
 use crate::backup::LivePins;
+use crate::durations::Durations;
 use crate::entry::Entry;
 use crate::error::{Error, Result, lacks_space};
 use crate::files::Files;
@@ -43,6 +45,8 @@ pub(crate) struct Engine {
     pub(crate) reads: ReadQueue,
     pub(crate) backups: LivePins,
     pub(crate) counters: Counters,
+    /// How long recovery took.
+    pub(crate) recovery: Duration,
     /// The newest group that readers may see.
     durable: AtomicU64,
     /// The last group needs no later one to prove it durable.
@@ -58,6 +62,8 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
     pub(crate) merges: AtomicU64,
     pub(crate) merged_bytes: AtomicU64,
+    /// Of the sync that each acknowledgement waits for.
+    pub(crate) sync_times: Durations,
 }
 
 impl Counters {
@@ -92,7 +98,12 @@ pub(crate) struct Recovered {
 }
 
 impl Engine {
-    pub(crate) fn new(options: Options, parts: Components, recovered: Recovered) -> Self {
+    pub(crate) fn new(
+        options: Options,
+        parts: Components,
+        recovered: Recovered,
+        recovery: Duration,
+    ) -> Self {
         let durable = recovered.committer.lsn.0;
         let proven = recovered.committer.is_proven;
         let newest = recovered.state.folded().newest_time;
@@ -113,6 +124,7 @@ impl Engine {
             reads: ReadQueue::default(),
             backups: LivePins::default(),
             counters: Counters::default(),
+            recovery,
             durable: AtomicU64::new(durable),
             proven: AtomicBool::new(proven),
             stopping: AtomicBool::new(false),

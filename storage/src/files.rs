@@ -235,6 +235,14 @@ impl Files {
         removed
     }
 
+    /// How many finished files there are, and bytes that they and the file being written take.
+    pub(crate) fn load(&self) -> (usize, u64) {
+        let table = self.table.read();
+        let finished: u64 = table.finished.values().map(|(file, _)| file.size()).sum();
+        let active = table.active.as_ref().map_or(0, |active| active.end);
+        (table.finished.len(), finished + active)
+    }
+
     /// Takes a finished file out of the table.
     pub(crate) fn remove(&self, key: FileKey) -> Option<Finished> {
         self.table.write().finished.remove(&key)

@@ -11,6 +11,7 @@ mod backup;
 mod checkpoint;
 mod compaction;
 pub mod disk;
+mod durations;
 mod engine;
 mod entry;
 mod error;
@@ -42,6 +43,7 @@ pub use backup::{
     BackupFile, BackupFolder, BackupManifest, BackupPins, BackupPoint, BackupReader, BackupWriter,
     MANIFEST_NAME, ReadBack, Restore, StoredBackupFile,
 };
+pub use durations::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use entry::{
     Appended, AppendedRange, Batch, Control, Durability, Entry, ProducerStamp, StoredBatch,
 };

@@ -12,6 +12,7 @@ use crate::admission::Permit;
 use crate::backup::BackupPoint;
 use crate::checkpoint::io_error;
 use crate::disk::Space;
+use crate::durations::DurationCounts;
 use crate::engine::Engine;
 use crate::entry::{Appended, Entry};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +44,7 @@ pub struct Health {
     pub notes: Vec<String>,
 }
 
-/// Counts since the storage was opened.
+/// Counts since the storage was opened, and how much there is now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Syncs on the way to acknowledgements: one per group.
@@ -58,6 +59,22 @@ pub struct Stats {
     pub merges: u64,
     /// Bytes that merges wrote.
     pub merged_bytes: u64,
+    /// How long the syncs took that acknowledgements wait for.
+    pub sync_times: DurationCounts,
+    /// How long the recovery took when it was opened.
+    pub recovery: Duration,
+    /// Bytes of entries between admission and acknowledgement.
+    pub admitted_bytes: u64,
+    /// Entries that wait for admission.
+    pub admission_waiters: u64,
+    /// Finished files with records.
+    pub segments: u64,
+    /// Bytes that files with records take, the one being written included.
+    pub log_bytes: u64,
+    /// Bytes that merges would free, as far as files were looked at.
+    pub merge_debt_bytes: u64,
+    /// Streams there are.
+    pub streams: u64,
 }
 
 /// The log engine: a cheap handle, clone it freely.
@@ -115,8 +132,10 @@ impl Storage {
                 io_error("lock", &directory, error)
             }
         })?;
+        let begins = parts.clock.monotonic();
         let (recovered, is_fresh) = recovery::recover(&options, &parts)?;
-        let engine = Arc::new(Engine::new(options, parts, recovered));
+        let took = parts.clock.monotonic().saturating_sub(begins);
+        let engine = Arc::new(Engine::new(options, parts, recovered, took));
         if !is_fresh && !engine.parts.disk.is_memory() {
             engine.keeper.begin(&engine);
         }
@@ -314,6 +333,9 @@ impl Storage {
         use std::sync::atomic::Ordering::Relaxed;
         let counters = &self.shared.engine.counters;
         let groups = counters.groups.load(Relaxed);
+        let engine = &self.shared.engine;
+        let (admitted, waiters) = engine.admission.load();
+        let (segments, log_bytes) = engine.files.load();
         Stats {
             syncs: groups,
             groups,
@@ -321,6 +343,14 @@ impl Storage {
             bytes: counters.bytes(),
             merges: counters.merges.load(Relaxed),
             merged_bytes: counters.merged_bytes.load(Relaxed),
+            sync_times: counters.sync_times.counts(),
+            recovery: engine.recovery,
+            admitted_bytes: admitted as u64,
+            admission_waiters: waiters as u64,
+            segments: segments as u64,
+            log_bytes,
+            merge_debt_bytes: engine.merger.debt(),
+            streams: engine.state.streams().len() as u64,
         }
     }
 

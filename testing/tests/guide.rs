@@ -119,6 +119,19 @@ async fn report(client: &Client) -> meshlog_client::Result<()> {
     Ok(())
 }
 
+const SPAN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+#[tokio::test]
+async fn a_record_keeps_its_trace() {
+    let broker = TestBroker::start().await;
+    broker.create(product("ops.flights")).await;
+    broker.append("ops.flights", [Record::new("{}").trace_parent(SPAN)]).await;
+    let mut consumer =
+        broker.client().await.consumer("ops.flights").from(StartAt::Earliest).build();
+    let record = consumer.next_record().await.unwrap().unwrap().record;
+    assert_eq!(record.find_trace_parent(), Some(SPAN));
+}
+
 /// What a program does with a record.
 fn handle(_partition: u32, _offset: u64, _value: &[u8]) {}
 
@@ -147,6 +160,7 @@ fn every_block_of_the_guide_stands_here() {
         include_str!("../../docs/testing.md"),
         include_str!("../../docs/guide/read-a-product.md"),
         include_str!("../../docs/guide/keep-a-position.md"),
+        include_str!("../../docs/guide/watch-a-broker.md"),
     ] {
         let blocks = guide.split("```rust\n").skip(1);
         for block in blocks.map(|rest| rest.split("```").next().unwrap()) {

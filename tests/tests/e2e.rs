@@ -6,6 +6,8 @@
 mod append;
 #[path = "e2e/append_stream.rs"]
 mod append_stream;
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/backup.rs"]
 mod backup;
 #[path = "e2e/catalogue.rs"]
@@ -56,5 +58,7 @@ mod schema;
 mod search;
 #[path = "e2e/subscribe.rs"]
 mod subscribe;
+#[path = "e2e/trace.rs"]
+mod trace;
 #[path = "e2e/usage.rs"]
 mod usage;

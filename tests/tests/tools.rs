@@ -5,6 +5,9 @@
 
 #![allow(clippy::print_stdout, reason = "the report is this program's output")]
 
+#[path = "tools/deploy.rs"]
+mod deploy;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -22,8 +25,26 @@ type Check = fn(bool) -> Outcome;
 
 fn main() -> ExitCode {
     let is_required = std::env::var("MESHLOG_REQUIRE").is_ok_and(|value| value == "all");
-    let checks: &[(&str, Check)] =
-        &[("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean)];
+    let checks: &[(&str, Check)] = &[
+        ("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean),
+        ("the alert rules pass `promtool check rules`", deploy::alert_rules_are_valid),
+        (
+            "the page of metrics passes `promtool check metrics`",
+            deploy::the_page_of_metrics_is_well_formed,
+        ),
+        (
+            "the unit passes `systemd-analyze verify` and `security`",
+            deploy::the_unit_is_valid_and_hardened,
+        ),
+        (
+            "the Debian package installs, runs and is removed",
+            deploy::the_debian_package_installs_and_runs,
+        ),
+        (
+            "the container file is valid and its health check works",
+            deploy::the_container_file_is_valid_and_its_health_check_works,
+        ),
+    ];
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, check) in checks {
         match check(is_required) {

@@ -31,6 +31,7 @@ pub use meshlog_storage::{
     Lsn, MANIFEST_NAME, Restore, StoredBackupFile, Timestamp,
 };
 
+use crate::Caller;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::time::proto_time;
@@ -99,15 +100,17 @@ enum Next {
 
 impl Broker {
     /// Begins a backup: everything acknowledged before the call, as one consistent point in time.
+    /// The audit log says who took it.
     ///
     /// # Errors
     /// `OVERLOADED` if others are under way, `INVALID_ARGUMENT`, `SHUTTING_DOWN`.
-    pub async fn backup(&self, request: v1::BackupRequest) -> Result<Backup> {
-        self.backup_with(request, Patience::default()).await
+    pub async fn backup(&self, caller: &Caller, request: v1::BackupRequest) -> Result<Backup> {
+        self.backup_with(caller, request, Patience::default()).await
     }
 
     pub(crate) async fn backup_with(
         &self,
+        caller: &Caller,
         request: v1::BackupRequest,
         patience: Patience,
     ) -> Result<Backup> {
@@ -128,6 +131,9 @@ impl Broker {
         })?;
         let storage = self.storage().clone();
         let point = blocking(move || storage.backup()).await??;
+        // Before the first byte leaves; the backup itself ends before this record.
+        self.tell_audit(caller, "backup", "").await?;
+        tracing::info!(caller = caller.principal(), "a backup begins");
         let have: HashSet<String> = request.have.into_iter().collect();
         for (index, file) in point.files().iter().enumerate() {
             if have.contains(&file.id) {

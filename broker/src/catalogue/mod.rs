@@ -59,15 +59,17 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use audit::{Act, Kind as AuditKind, PRODUCT as AUDIT_PRODUCT, Told};
 pub(crate) use places::places;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use meshlog_proto::v1::SchemaSource;
 use meshlog_storage::Storage;
 use parking_lot::RwLock;
 
+use crate::audit::Denials;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
 use crate::subscription::CursorTable;
@@ -95,11 +97,23 @@ struct Inner {
     gate: Arc<tokio::sync::Mutex<()>>,
     applications: Applications,
     audit: AuditLog,
+    /// Refused calls on their way into the audit log.
+    denials: Arc<Denials>,
     /// The newest revision, after the view has it.
     revision: tokio::sync::watch::Sender<u64>,
     cursors: Arc<CursorTable>,
     presence: Presence,
     searching: Arc<Searching>,
+}
+
+/// A catalogue that somebody else keeps.
+pub(crate) struct WeakCatalogue(Weak<Inner>);
+
+impl WeakCatalogue {
+    /// The catalogue, if it is still there.
+    pub(crate) fn upgrade(&self) -> Option<Catalogue> {
+        self.0.upgrade().map(|inner| Catalogue { inner })
+    }
 }
 
 impl fmt::Debug for Catalogue {
@@ -116,8 +130,11 @@ impl Catalogue {
     /// `DATA_LOSS` naming the key that cannot be read; those of the engine.
     pub fn open(storage: &Storage) -> Result<Self> {
         let (mut view, mut applications) = read(storage)?;
-        if AuditLog::find(&view).is_none() {
+        let is_new = AuditLog::find(&view).is_none();
+        if is_new {
             AuditLog::create(storage, view.counters)?;
+        }
+        if is_new || AuditLog::renew(storage, &view)? {
             (view, applications) = read(storage)?;
         }
         let Some(audit) = AuditLog::find(&view) else {
@@ -136,6 +153,7 @@ impl Catalogue {
                 gate: Arc::default(),
                 applications,
                 audit,
+                denials: Arc::default(),
                 revision,
                 cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
                 presence: Presence::default(),
@@ -206,9 +224,39 @@ impl Catalogue {
         }
     }
 
+    /// The same catalogue, without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakCatalogue {
+        WeakCatalogue(Arc::downgrade(&self.inner))
+    }
+
+    /// Refused calls on their way into the audit log.
+    pub(crate) fn denials(&self) -> &Arc<Denials> {
+        &self.inner.denials
+    }
+
+    /// Time by the storage's clock, as everything that is stored.
+    pub(crate) fn now(&self) -> meshlog_storage::Timestamp {
+        self.inner.storage.now()
+    }
+
     /// Is told after every change of the catalogue.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.inner.revision.subscribe()
+    }
+
+    /// The first products by name, the broker's own among them, and how many more there are.
+    pub(crate) fn first_products(&self, most: usize) -> (Vec<Arc<ProductHandle>>, usize) {
+        let view = self.inner.view.read();
+        let names = view.names.iter().take(most);
+        let handles: Vec<_> = names.filter_map(|name| view.products.get(name).cloned()).collect();
+        let left_out = view.names.len() - handles.len();
+        (handles, left_out)
+    }
+
+    /// The partitions of all products.
+    pub(crate) fn streams_of_products(&self) -> Vec<meshlog_storage::StreamId> {
+        let view = self.inner.view.read();
+        view.products.values().flat_map(|handle| handle.streams.iter().copied()).collect()
     }
 
     /// Number of products, the broker's own not counted.

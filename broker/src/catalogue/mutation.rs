@@ -15,9 +15,9 @@ use meshlog_storage::{Control, Entry, Policy, StreamId};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Catalogue;
-use super::audit::Act;
+use super::audit::{Act, Told};
 use super::searching::Touched;
-use super::stored::{Counters, Key, StoredSchema};
+use super::stored::{Chain, Counters, Key, StoredSchema};
 use super::view::state_keys;
 use crate::Caller;
 use crate::error::{Error, Reason, Result};
@@ -47,6 +47,24 @@ impl Catalogue {
             schemas: Vec::new(),
             then: Vec::new(),
         }
+    }
+}
+
+impl Catalogue {
+    /// Writes records into the audit log that tell of no change of the catalogue, in one entry:
+    /// after the change under way, before the next.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn tell(&self, told: &[Told<'_>]) -> Result<()> {
+        let mut mutation = self.begin().await;
+        let entry = mutation.told(told, "")?;
+        mutation.append(entry).await
+    }
+
+    /// Where the chain of the audit log stands.
+    pub(crate) fn audit_chain(&self) -> Chain {
+        self.inner.view.read().chain.clone()
     }
 }
 
@@ -138,16 +156,35 @@ impl<'a> Mutation<'a> {
     ///
     /// # Errors
     /// Those of the engine; then nothing has changed, unless the error says that it is not known.
-    pub(super) async fn commit(self, caller: &Caller, act: Act) -> Result<()> {
-        let record = self.catalogue.inner.audit.batch(caller, &act, &self.etag(), self.now());
-        self.commit_with(Entry { batches: vec![record], ..Entry::default() }).await
+    pub(super) async fn commit(mut self, caller: &Caller, act: Act) -> Result<()> {
+        let told = Told { caller, act: &act, time: self.now() };
+        let etag = self.etag();
+        let entry = self.told(&[told], &etag)?;
+        self.commit_with(entry).await
     }
 
     /// As [`Mutation::commit`], together with what the entry holds already.
-    pub(super) async fn commit_with(mut self, mut entry: Entry) -> Result<()> {
+    pub(super) async fn commit_with(mut self, entry: Entry) -> Result<()> {
         self.counters.changes += 1;
         let counters = self.counters;
         self.set(Key::Counters, &counters);
+        self.append(entry).await
+    }
+
+    /// An entry with the records of these acts, and the place in the chain that goes with them.
+    fn told(&mut self, told: &[Told<'_>], etag: &str) -> Result<Entry> {
+        let inner = &self.catalogue.inner;
+        let mut chain = inner.view.read().chain.clone();
+        if chain.sequence == 0 {
+            // The gate is closed: nothing else is on its way into this stream.
+            chain.first_offset = inner.storage.bounds(inner.audit.stream())?.durable_end.0;
+        }
+        let (records, chain) = inner.audit.batch(told, etag, chain);
+        self.set(Key::Chain, &chain);
+        Ok(Entry { batches: vec![records], ..Entry::default() })
+    }
+
+    async fn append(mut self, mut entry: Entry) -> Result<()> {
         let view = Arc::clone(&self.catalogue.inner.view);
         let revision = self.catalogue.inner.revision.clone();
         let searching = Arc::clone(&self.catalogue.inner.searching);

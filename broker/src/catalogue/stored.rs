@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use meshlog_proto::v1;
 
+use crate::audit::Link;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Fingerprint;
 
@@ -25,6 +26,8 @@ pub(super) enum Key<'a> {
     Product(&'a str),
     /// `application/<number>`
     Application(u32),
+    /// `audit/chain`
+    Chain,
 }
 
 impl<'a> Key<'a> {
@@ -39,6 +42,7 @@ impl<'a> Key<'a> {
             "schema" => Some(Self::Schema(name)),
             "product" => Some(Self::Product(name)),
             "application" => name.parse().ok().map(Self::Application),
+            "audit" if name == "chain" => Some(Self::Chain),
             _ => None,
         }
     }
@@ -52,6 +56,7 @@ impl<'a> Key<'a> {
             Self::Schema(digest) => format!("schema/{digest}"),
             Self::Product(id) => format!("product/{id}"),
             Self::Application(number) => format!("application/{number}"),
+            Self::Chain => "audit/chain".to_owned(),
         })
     }
 }
@@ -68,6 +73,35 @@ pub(super) struct Counters {
     /// Changes so far; in hexadecimal the number of one is an etag.
     #[prost(uint64, tag = "3")]
     pub(super) changes: u64,
+}
+
+/// Where the chain of the audit log stands.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Chain {
+    /// Number of the newest record; 0: there is none yet.
+    #[prost(uint64, tag = "1")]
+    pub(crate) sequence: u64,
+    /// Its hash, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) hash: Bytes,
+    /// Offset of the record with number 1; those before are of a broker that kept no chain.
+    #[prost(uint64, tag = "3")]
+    pub(crate) first_offset: u64,
+}
+
+impl Chain {
+    /// The newest record.
+    pub(crate) fn link(&self) -> Link {
+        let hash = Fingerprint::from_bytes(&self.hash);
+        hash.map_or_else(Link::start, |hash| Link { sequence: self.sequence, hash })
+    }
+
+    /// A record with this value was added.
+    pub(super) fn follow(&mut self, value: &[u8]) {
+        let link = self.link().followed_by(value);
+        self.sequence = link.sequence;
+        self.hash = Bytes::copy_from_slice(link.hash.as_bytes());
+    }
 }
 
 /// A schema text, once, however many products use it.

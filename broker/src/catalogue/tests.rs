@@ -8,7 +8,7 @@ use meshlog_proto::v1::{
 use meshlog_storage::{BatchCodec, Components, NoObserver, Options, Storage};
 use prost::Message as _;
 
-use super::stored::{Counters, Key, StoredProduct, StoredSchema, StoredVersion};
+use super::stored::{Chain, Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
 use rebuilt::seen;
@@ -45,9 +45,14 @@ impl BatchCodec for NoPayloads {
     }
 }
 
-pub(super) fn catalogue() -> (Storage, Catalogue) {
+/// In memory, with nothing in it.
+pub(super) fn storage() -> Storage {
     let parts = Components::in_memory(Arc::new(NoPayloads), Arc::new(NoObserver));
-    let storage = Storage::open(Options::default(), parts).unwrap();
+    Storage::open(Options::default(), parts).unwrap()
+}
+
+pub(super) fn catalogue() -> (Storage, Catalogue) {
+    let storage = storage();
     let catalogue = Catalogue::open(&storage).unwrap();
     (storage, catalogue)
 }
@@ -791,6 +796,8 @@ fn the_format_is_the_same_for_ever() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let counters = Counters { products: 1, schema_versions: 2, changes: 300 };
     assert_eq!(hex(&counters.encode_to_vec()), "0801100218ac02");
+    let chain = Chain { sequence: 3, hash: Bytes::from_static(&[0xCD; 32]), first_offset: 9 };
+    assert_eq!(hex(&chain.encode_to_vec()), format!("08031220{}1809", "cd".repeat(32)));
     let schema = StoredSchema {
         fingerprint: Bytes::from_static(&[0xAB; 32]),
         source: Bytes::from_static(b"s"),
@@ -861,6 +868,7 @@ fn the_format_is_the_same_for_ever() {
         (Key::Schema("0f"), "schema/0f"),
         (Key::Product("01ARZ3NDEKTSV4RRFFQ69G5FAV"), "product/01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         (Key::Application(12), "application/12"),
+        (Key::Chain, "audit/chain"),
     ] {
         assert_eq!(key.bytes(), text);
         assert_eq!(Key::parse(text.as_bytes()), Some(key));

@@ -10,7 +10,7 @@ use meshlog_storage::Control;
 
 use super::product::ProductHandle;
 use super::recent::Recent;
-use super::stored::{self, Counters, Key, StoredSchema};
+use super::stored::{self, Chain, Counters, Key, StoredSchema};
 use super::{builtin, is_internal};
 use crate::error::Result;
 use crate::schema::{Fingerprint, Schema};
@@ -22,6 +22,8 @@ use crate::{Traffic, lineage};
 #[derive(Default)]
 pub(super) struct View {
     pub(super) counters: Counters,
+    /// Where the audit log stands.
+    pub(super) chain: Chain,
     pub(super) teams: BTreeMap<Arc<str>, Arc<v1::Team>>,
     pub(super) domains: BTreeMap<Arc<str>, Arc<v1::Domain>>,
     pub(super) tag_keys: BTreeMap<Arc<str>, Arc<v1::TagKey>>,
@@ -75,6 +77,7 @@ impl Index {
 /// One change of the view, ready to be made.
 pub(super) enum Change {
     Counters(Counters),
+    Chain(Chain),
     Team(Arc<str>, Option<Arc<v1::Team>>),
     Domain(Arc<str>, Option<Arc<v1::Domain>>),
     TagKey(Arc<str>, Option<Arc<v1::TagKey>>),
@@ -116,6 +119,7 @@ impl View {
                 (Key::Counters, Some(value)) => {
                     Change::Counters(stored::decode(key, value.clone())?)
                 }
+                (Key::Chain, Some(value)) => Change::Chain(stored::decode(key, value.clone())?),
                 (Key::Team(name), value) => Change::Team(Arc::from(name), message(key, value)?),
                 (Key::Domain(name), value) => Change::Domain(Arc::from(name), message(key, value)?),
                 (Key::TagKey(name), value) => Change::TagKey(Arc::from(name), message(key, value)?),
@@ -129,7 +133,7 @@ impl View {
                     Change::Product(Arc::new(handle))
                 }
                 (Key::Product(id), None) => Change::ProductGone(Arc::from(id)),
-                (Key::Counters | Key::Schema(_) | Key::Application(_), _) => continue,
+                (Key::Counters | Key::Chain | Key::Schema(_) | Key::Application(_), _) => continue,
             };
             changes.push(change);
         }
@@ -142,6 +146,7 @@ impl View {
         for change in changes {
             match change {
                 Change::Counters(counters) => self.counters = counters,
+                Change::Chain(chain) => self.chain = chain,
                 Change::Team(name, team) => {
                     let after = team.as_ref().map(|team| team.contacts.clone());
                     let before = put_or_remove(&mut self.teams, &name, team);

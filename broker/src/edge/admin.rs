@@ -44,8 +44,7 @@ impl AdminService for Admin {
         request: Request<v1::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
         let caller = caller_of(&request);
-        tracing::info!(caller = caller.principal(), "a backup begins");
-        let backup = self.broker.backup(request.into_inner()).await;
+        let backup = self.broker.backup(&caller, request.into_inner()).await;
         let backup = backup.map_err(|error| status_of(&error))?.until(self.drain.clone());
         Ok(Response::new(Box::pin(backup_responses(backup))))
     }
@@ -63,7 +62,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::EraseDeletedRecordsRequest>,
     ) -> Result<Response<v1::EraseDeletedRecordsResponse>, Status> {
-        let answer = self.broker.erase_deleted_records(request.into_inner()).await;
+        let caller = caller_of(&request);
+        let answer = self.broker.erase_deleted_records(&caller, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 

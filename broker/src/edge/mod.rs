@@ -13,6 +13,7 @@ mod call;
 mod catalog;
 mod connection;
 mod convert;
+mod governance;
 mod lineage;
 mod local;
 mod preface;
@@ -22,6 +23,7 @@ mod server;
 mod services;
 mod status;
 mod subscription;
+mod watched;
 
 pub use local::LocalConnector;
 pub use server::serve;

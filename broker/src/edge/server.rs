@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use super::connection::{Connections, Peer};
 use super::services::Services;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
+use crate::metrics::Open;
 
 /// Pause after a failed accept, for instance when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,6 +75,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        broker.metrics().refused_connections.fetch_add(1, Relaxed);
                         tracing::warn!(%peer, limit = config.max_connections,
                             "too many connections; this one is closed");
                         continue;
@@ -83,7 +86,9 @@ pub async fn serve(
                     }
                     let connections = connections.clone();
                     let patience = config.first_request_timeout.into();
+                    let counted = Open::begin(broker.metrics(), |metrics| &metrics.connections);
                     open.spawn(async move {
+                        let _counted = counted;
                         connections.serve(stream, Peer { address: Some(peer) }, Some(patience)).await;
                         drop(place);
                     });

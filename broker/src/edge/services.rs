@@ -1,9 +1,14 @@
 //! All services of the port: ours, health and reflection.
 
+use std::sync::Arc;
+
 use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
+use meshlog_proto::v1::governance_service_server::GovernanceServiceServer;
 use meshlog_proto::v1::lineage_service_server::LineageServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
 use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
@@ -15,12 +20,15 @@ use tonic_health::server::HealthReporter;
 
 use super::admin::Admin;
 use super::catalog::Catalog;
+use super::governance::Governance;
 use super::lineage::Lineage;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
+use super::watched::watch;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
+use crate::metrics::CONTENT_TYPE;
 use crate::record::limits::MAX_REQUEST_BYTES;
 
 /// Room for the frame around a request of the largest size, and for a request that is a little too
@@ -34,7 +42,7 @@ pub(super) struct Services {
 }
 
 /// What health is told about; the empty name is the whole server.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "",
     <RecordServiceServer<Records> as NamedService>::NAME,
     <CatalogServiceServer<Catalog> as NamedService>::NAME,
@@ -42,6 +50,7 @@ const NAMES: [&str; 7] = [
     <SubscriptionServiceServer<Subscriptions> as NamedService>::NAME,
     <LineageServiceServer<Lineage> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
+    <GovernanceServiceServer<Governance> as NamedService>::NAME,
 ];
 
 impl Services {
@@ -58,12 +67,17 @@ impl Services {
         .add_service(SubscriptionServiceServer::new(Subscriptions::new(broker.clone())))
         .add_service(LineageServiceServer::new(Lineage::new(broker.clone())))
         .add_service(AdminServiceServer::new(Admin::new(broker.clone(), drain.clone())))
+        .add_service(GovernanceServiceServer::new(Governance::new(broker.clone())))
         .add_service(health_service)
         // Many tools still ask for the older of the two.
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?);
         // Routes of other protocols are merged here; `with_state` makes the router ready to run.
-        let router = grpc.into_axum_router().with_state(());
+        let router = grpc
+            .into_axum_router()
+            .merge(metrics_routes(broker))
+            .layer(from_fn_with_state(Arc::clone(broker.metrics()), watch))
+            .with_state(());
         let services = Self { router, health };
         services.tell(ServingStatus::Serving).await;
         Ok(services)
@@ -90,6 +104,20 @@ impl Services {
             self.health.set_service_status(name, status).await;
         }
     }
+}
+
+/// What those who watch the broker read.
+fn metrics_routes(broker: &Broker) -> Router {
+    let page = |text: String| ([(http::header::CONTENT_TYPE, CONTENT_TYPE)], text);
+    let whole = broker.clone();
+    let mut router = Router::new()
+        .route("/metrics", get(move || std::future::ready(page(whole.metrics_page()))));
+    if broker.config().metrics.per_product {
+        let broker = broker.clone();
+        let products = move || std::future::ready(page(broker.product_metrics_page()));
+        router = router.route("/metrics/products", get(products));
+    }
+    router
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -54,6 +54,7 @@ impl Broker {
             counter.add(records_in(run), bytes_in(run), now());
         }
         if !batches.is_empty() {
+            self.metrics().fetched(records_in(batches), bytes_in(batches));
             self.traffic_changed(product);
         }
     }
@@ -68,6 +69,7 @@ impl Broker {
         for run in of_one_version(batches) {
             reader.delivered(run[0].schema_version, records_in(run), bytes_in(run));
         }
+        self.metrics().fetched(records_in(batches), bytes_in(batches));
         self.traffic_changed(product);
     }
 

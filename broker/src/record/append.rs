@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshlog_proto::{server_v1, v1};
 use meshlog_storage::{
@@ -42,11 +42,29 @@ impl Broker {
         caller: &Caller,
         request: server_v1::AppendRequest,
     ) -> Result<v1::AppendResponse> {
-        self.submit(caller, request).await?.outcome().await
+        let began = Instant::now();
+        let result = match self.submit(caller, request).await {
+            Ok(submitted) => submitted.outcome().await,
+            Err(error) => Err(error),
+        };
+        self.metrics().append_times.add(began.elapsed());
+        result
     }
 
     /// Hands an append to storage and returns before it is acknowledged.
     pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        request: server_v1::AppendRequest,
+    ) -> Result<Submitted> {
+        let submitted = self.submit_checked(caller, request).await;
+        if let Err(error) = &submitted {
+            self.metrics().rejected(error.reason());
+        }
+        submitted
+    }
+
+    async fn submit_checked(
         &self,
         caller: &Caller,
         mut request: server_v1::AppendRequest,
@@ -221,6 +239,7 @@ impl Submitted {
         if !appended.duplicate {
             let records = appended.ranges.iter().map(|range| u64::from(range.count)).sum();
             self.broker.count_appended(&self.product, &self.counter, records, self.bytes);
+            self.broker.metrics().published(records, self.bytes);
         }
         let mut ranges: Vec<v1::AppendedRange> = Vec::with_capacity(1);
         for (index, range) in appended.ranges.iter().enumerate() {

@@ -21,6 +21,7 @@ use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
 use crate::lineage::OpenReader;
+use crate::metrics::Open;
 use crate::time;
 
 /// Positions listed in the error that ends a subscription at shutdown; more would not fit into
@@ -48,6 +49,7 @@ impl Broker {
         let watch = cursors.watch();
         let reader = cursors.product().traffic.open(caller);
         Ok(Subscription {
+            _open: Open::begin(self.metrics(), |metrics| &metrics.subscriptions),
             reader,
             cursors,
             notices,
@@ -64,6 +66,7 @@ impl Broker {
 /// An open subscription. Dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription {
+    _open: Open,
     reader: OpenReader,
     cursors: Cursors,
     notices: Notices,

@@ -24,6 +24,13 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.waiting.0.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use meshlog_proto::v1;
 use meshlog_storage::StreamId;
 use tokio::sync::oneshot;
 
+use crate::Caller;
 use crate::broker::Broker;
 use crate::catalogue::ProductHandle;
 use crate::error::{Applied, Error, Result};
@@ -18,6 +19,7 @@ impl Broker {
     /// `SHUTTING_DOWN`, after which it must be asked for again.
     pub async fn erase_deleted_records(
         &self,
+        caller: &Caller,
         request: v1::EraseDeletedRecordsRequest,
     ) -> Result<v1::EraseDeletedRecordsResponse> {
         self.refuse_if_closing()?;
@@ -26,6 +28,7 @@ impl Broker {
             "" => (0..self.storage().allocate_stream().0).map(StreamId).collect(),
             name => self.catalogue().resolve(name, "")?.streams.clone(),
         };
+        self.tell_audit(caller, "erase_deleted_records", &request.product).await?;
         let erased = Some(self.erase(streams).await?);
         Ok(v1::EraseDeletedRecordsResponse { erased })
     }
@@ -67,7 +70,7 @@ impl Broker {
     /// Those of [`crate::catalogue::Catalogue::delete_product`] and of erasing.
     pub async fn delete_product(
         &self,
-        caller: &crate::Caller,
+        caller: &Caller,
         request: v1::DeleteProductRequest,
     ) -> Result<v1::DeleteProductResponse> {
         let erases = request.erase && !request.validate_only;

@@ -133,6 +133,17 @@ impl Broker {
         Ok(found)
     }
 
+    /// Lag of the cursor that is farthest behind.
+    pub(crate) fn farthest_cursor(&self) -> u64 {
+        let cursors = self.catalogue().cursors().all();
+        let lags = cursors.into_iter().filter_map(|(id, cursor)| {
+            let product = self.catalogue().find(&id)?;
+            // Deleted meanwhile: nobody lags there.
+            Some(self.cursor_message("", &product, Some(&cursor)).ok()?.lag)
+        });
+        lags.max().unwrap_or_default()
+    }
+
     /// As clients see it: lag and loss are those of now.
     pub(super) fn cursor_message(
         &self,

@@ -201,9 +201,15 @@ impl CursorTable {
         found.collect()
     }
 
+    /// Every cursor, with the id of its product.
+    pub(super) fn all(&self) -> Positions {
+        let cursors = self.cursors.read();
+        let by_product = cursors.by_name.values().flatten();
+        by_product.map(|(id, cursor)| (Arc::clone(id), Arc::clone(cursor))).collect()
+    }
+
     /// Pairs of a cursor and a product.
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.cursors.read().count
     }
 }

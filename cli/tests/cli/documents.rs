@@ -170,6 +170,9 @@ fn the_pages_of_the_guide_can_be_pasted() {
         "when-the-disk-is-full",
         "recover",
         "back-up",
+        "audit",
+        "watch-a-broker",
+        "install",
     ] {
         follow_page(&format!("docs/guide/{page}.md"));
     }
@@ -211,6 +214,10 @@ fn links_in_the_documents_lead_somewhere() {
         "README.md",
         "docs/concepts.md",
         "docs/guide/README.md",
+        "docs/guide/audit.md",
+        "docs/guide/install.md",
+        "docs/guide/watch-a-broker.md",
+        "docs/metrics.md",
         "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
         "docs/guide/find-a-product.md",

@@ -3,7 +3,9 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,6 +13,24 @@ use tempfile::TempDir;
 
 /// The binary under test.
 pub const MESHLOG: &str = env!("CARGO_BIN_EXE_meshlog");
+
+/// What tests plant where something secret stands. Whatever a broker of this test run has logged is
+/// searched for it when the broker ends, whichever test it was.
+pub const PLANTED: [&str; 2] = ["planted-payload-7f3a91c2", "planted-secret-b81e04d6"];
+
+/// Panics if a broker has logged something secret: what was planted, or a key as the broker makes
+/// them.
+#[track_caller]
+fn assert_nothing_secret(log: &str) {
+    for secret in PLANTED {
+        assert!(!log.contains(secret), "`{secret}` was logged:\n{log}");
+    }
+    let key =
+        regex::Regex::new("mlk_[0-9a-zA-Z]+_[0-9a-zA-Z]{20,}|BEGIN [A-Z ]*PRIVATE KEY").unwrap();
+    if let Some(key) = key.find(log) {
+        panic!("a key was logged: {}…", &key.as_str()[..10]);
+    }
+}
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -101,14 +121,21 @@ pub fn run(mut command: Command, input: impl AsRef<[u8]>) -> Outcome {
 pub struct Process {
     child: Child,
     pub stdout: BufReader<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    /// Read all the time: a process that logs much must not wait for the test.
+    stderr: Option<JoinHandle<String>>,
 }
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = child.stderr.take();
+        let stderr = child.stderr.take().map(|mut pipe| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                let _ = pipe.read_to_string(&mut text);
+                text
+            })
+        });
         Self { child, stdout, stderr }
     }
 
@@ -141,13 +168,10 @@ impl Process {
     /// Waits for the end; standard output is what was not read as lines.
     pub fn wait(&mut self) -> Outcome {
         let mut stdout = String::new();
-        let mut stderr = String::new();
-        let pipe = self.stderr.take();
-        std::thread::scope(|scope| {
-            scope.spawn(|| pipe.map(|mut pipe| pipe.read_to_string(&mut stderr)));
-            self.stdout.read_to_string(&mut stdout).unwrap();
-        });
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        let stderr = self.stderr.take().map(|log| log.join().unwrap()).unwrap_or_default();
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        assert_nothing_secret(&stderr);
         Outcome { code, stdout, stderr }
     }
 }
@@ -156,6 +180,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let Some(log) = self.stderr.take() else { return };
+        // Whoever inherited the pipe may hold it open; a broker starts nobody.
+        let until = Instant::now() + Duration::from_secs(2);
+        while !log.is_finished() && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if log.is_finished() && !std::thread::panicking() {
+            assert_nothing_secret(&log.join().unwrap());
+        }
     }
 }
 
@@ -172,6 +205,20 @@ impl TestBroker {
         Self::start(tempfile::tempdir().unwrap(), &["--in-memory", "--listen", "127.0.0.1:0"])
     }
 
+    /// On disk, logging as much as it can.
+    pub fn verbose() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join(".config/meshlog");
+        std::fs::create_dir_all(&config).unwrap();
+        let settings = "[broker.metrics]\nper_product = true\n";
+        std::fs::write(config.join("config.toml"), settings).unwrap();
+        let data = home.path().join("data").display().to_string();
+        let args = ["--data-dir", &data, "--listen", "127.0.0.1:0"];
+        // The libraries below log what goes over the wire at `trace`; only ours is promised.
+        let level = "debug,meshlog_broker=trace,meshlog_storage=trace,meshlog=trace";
+        Self::start_with(home, &args, level)
+    }
+
     /// On the directory `data` below its home.
     pub fn on_disk() -> Self {
         Self::on(tempfile::tempdir().unwrap())
@@ -184,9 +231,13 @@ impl TestBroker {
     }
 
     fn start(home: TempDir, args: &[&str]) -> Self {
+        Self::start_with(home, args, "warn")
+    }
+
+    fn start_with(home: TempDir, args: &[&str], level: &str) -> Self {
         let mut command = command(home.path());
         command.arg("serve").args(args);
-        command.env("MESHLOG_LOG", "warn");
+        command.env("MESHLOG_LOG", level);
         let mut process = Process::start(command);
         let line = process.line();
         let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));

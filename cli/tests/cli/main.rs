@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod answers;
+mod audit;
 mod backup;
 mod bad_input;
 mod catalogue;
@@ -22,8 +23,10 @@ mod quickstart;
 mod recover;
 mod retention;
 mod round_trip;
+mod secrets;
 mod serve;
 mod settings;
 mod snapshots;
 mod terminal;
 mod verify;
+mod watch;

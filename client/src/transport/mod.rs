@@ -17,8 +17,9 @@ use meshlog_proto::{
     server_v1::{self, record_service_client::RecordServiceClient},
     v1::{
         self, admin_service_client::AdminServiceClient,
-        catalog_service_client::CatalogServiceClient, lineage_service_client::LineageServiceClient,
-        schema_service_client::SchemaServiceClient,
+        catalog_service_client::CatalogServiceClient,
+        governance_service_client::GovernanceServiceClient,
+        lineage_service_client::LineageServiceClient, schema_service_client::SchemaServiceClient,
         subscription_service_client::SubscriptionServiceClient,
     },
 };
@@ -29,6 +30,9 @@ use tonic::{
     Request, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tower::{Service, ServiceExt};
 
@@ -201,7 +205,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// Erasing goes at the pace of a merge, over everything on the disk at worst.
-const ERASING: Duration = Duration::from_secs(24 * 3600);
+const LASTING: Duration = Duration::from_secs(24 * 3600);
 
 /// One connection. Clones share it; unary calls reconnect by themselves, streams end with it.
 #[derive(Clone)]
@@ -224,13 +228,14 @@ macro_rules! unary {
     };
 }
 
-/// Defines one method per unary call that may erase bytes, which takes as long as it takes.
-macro_rules! erasing {
-    ($($client:ident . $method:ident ($request:ty) -> $response:ty, if $erases:expr;)*) => {
+/// Defines one method per unary call that takes as long as it takes: it may erase bytes, or reads
+/// everything.
+macro_rules! lasting {
+    ($($client:ident . $method:ident ($request:ty) -> $response:ty, if $lasts:expr;)*) => {
         impl Connection {
             $(pub(crate) async fn $method(&self, request: $request) -> Result<$response> {
-                let erases: fn(&$request) -> bool = $erases;
-                let waits = if erases(&request) { ERASING } else { Duration::ZERO };
+                let lasts: fn(&$request) -> bool = $lasts;
+                let waits = if lasts(&request) { LASTING } else { Duration::ZERO };
                 let request = self.request(request, waits);
                 let answer = $client::new(self.channel.clone()).$method(request).await;
                 answer.map(tonic::Response::into_inner).map_err(|status| status::from_call(&status))
@@ -239,7 +244,9 @@ macro_rules! erasing {
     };
 }
 
-erasing! {
+lasting! {
+    GovernanceServiceClient.verify_audit(v1::VerifyAuditRequest) -> v1::VerifyAuditResponse,
+        if |_| true;
     AdminServiceClient.trim_product(v1::TrimProductRequest) -> v1::TrimProductResponse,
         if |request| request.erase;
     AdminServiceClient.erase_deleted_records(v1::EraseDeletedRecordsRequest)
@@ -251,6 +258,7 @@ erasing! {
 unary! {
     AdminServiceClient.get_server_info(v1::GetServerInfoRequest) -> v1::GetServerInfoResponse;
     AdminServiceClient.explain_retention(v1::ExplainRetentionRequest) -> v1::ExplainRetentionResponse;
+    GovernanceServiceClient.list_audit(v1::ListAuditRequest) -> v1::ListAuditResponse;
     CatalogServiceClient.create_domain(v1::CreateDomainRequest) -> v1::CreateDomainResponse;
     CatalogServiceClient.get_domain(v1::GetDomainRequest) -> v1::GetDomainResponse;
     CatalogServiceClient.list_domains(v1::ListDomainsRequest) -> v1::ListDomainsResponse;
@@ -294,6 +302,14 @@ unary! {
 }
 
 impl Connection {
+    /// What the health service says of the whole server.
+    pub(crate) async fn is_serving(&self) -> Result<bool> {
+        let request = self.request(HealthCheckRequest::default(), Duration::ZERO);
+        let answer = HealthClient::new(self.channel.clone()).check(request).await;
+        let response = answer.map_err(|status| status::from_call(&status))?.into_inner();
+        Ok(response.status() == ServingStatus::Serving)
+    }
+
     fn request<T>(&self, message: T, waits: Duration) -> Request<T> {
         let mut request = self.stream_request(message);
         request.set_timeout(self.call_timeout + waits);

@@ -142,10 +142,12 @@ impl Committer {
             return;
         }
         let waiters = acknowledge_written(lsn, waiters);
+        let sync_begins = engine.parts.clock.monotonic();
         if let Err(error) = barrier("the sync of a group", || self.file.slot.file.sync()) {
             self.fail(engine, Vec::new(), Some((ticket, waiters)), "sync", error);
             return;
         }
+        engine.counters.sync_times.add(engine.parts.clock.monotonic().saturating_sub(sync_begins));
         self.lsn = lsn;
         self.ends = ends;
         self.file.position += bytes.len() as u64;

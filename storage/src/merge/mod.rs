@@ -28,6 +28,7 @@ mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -63,6 +64,8 @@ pub(crate) struct Merger {
     requests: Mutex<VecDeque<(Vec<StreamId>, Told)>>,
     /// What went wrong last, for others, who do not wait for a step.
     note: Mutex<Option<String>>,
+    /// Bytes that merges would free, as far as that is known, for others too.
+    debt: AtomicU64,
 }
 
 struct Signal {
@@ -141,6 +144,11 @@ impl Merger {
     /// What went wrong last, if merging does not go on.
     pub(crate) fn note(&self) -> Option<String> {
         self.note.lock().clone()
+    }
+
+    /// Bytes that merges would free, as far as files were looked at.
+    pub(crate) fn debt(&self) -> u64 {
+        self.debt.load(Ordering::Relaxed)
     }
 
     /// The thread's loop.
@@ -250,6 +258,7 @@ impl Merger {
         }
         *looks = 0;
         *is_urgent = plan::is_urgent(engine, estimates);
+        self.debt.store(plan::debt(estimates), Ordering::Relaxed);
         let found = plan::choose_compaction(engine, estimates, damaged)
             .or_else(|| plan::choose(engine, estimates, damaged));
         inner.wants_plan = unseen.old > 0;

@@ -96,6 +96,11 @@ pub(crate) fn estimate(
     Unseen { unknown, old: rest.count() - unknown }
 }
 
+/// Bytes that merges would free.
+pub(crate) fn debt(estimates: &BTreeMap<FileKey, Estimate>) -> u64 {
+    estimates.values().map(|known| known.waste).sum()
+}
+
 /// Whether what merges would free is more than what is alive, and some files: then they hurry.
 pub(crate) fn is_urgent(engine: &Engine, estimates: &BTreeMap<FileKey, Estimate>) -> bool {
     // Files without anything alive are given back without a merge.
