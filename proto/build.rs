@@ -20,10 +20,11 @@ use prost_types::{
 };
 
 /// The public contract, relative to this folder.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "meshlog/v1/admin.proto",
     "meshlog/v1/catalog.proto",
     "meshlog/v1/governance.proto",
+    "meshlog/v1/lineage.proto",
     "meshlog/v1/record.proto",
     "meshlog/v1/schema.proto",
     "meshlog/v1/subscription.proto",

@@ -23,11 +23,12 @@ use crate::catalogue::Catalogue;
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
+use crate::lineage::Ledger;
+use crate::lineage::copy::CopyWatch;
 use crate::metrics::Metrics;
 use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
 use crate::space::Forecast;
-use crate::usage::Ledger;
 
 /// A log broker with a catalogue of data products: a cheap handle.
 ///
@@ -51,6 +52,7 @@ struct Inner {
     wakeups: Arc<Wakeups>,
     waiting: Waiting,
     ledger: Ledger,
+    copy_watch: CopyWatch,
     sampling: Sampling,
     backups: Backups,
     forecast: Forecast,
@@ -118,6 +120,7 @@ impl Broker {
                 wakeups,
                 waiting: Waiting::default(),
                 ledger: Ledger::default(),
+                copy_watch: CopyWatch::default(),
                 sampling: Sampling::default(),
                 backups,
                 forecast: Forecast::default(),
@@ -198,7 +201,7 @@ impl Broker {
         if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("calls were still under way at the drain deadline; they are cut off");
         }
-        self.write_usage().await;
+        self.write_traffic().await;
         self.catalogue().write_denials(true).await;
         let storage = self.inner.storage.clone();
         match tokio::task::spawn_blocking(move || storage.close()).await {
@@ -264,6 +267,10 @@ impl Broker {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.inner.ledger
+    }
+
+    pub(crate) fn copy_watch(&self) -> &CopyWatch {
+        &self.inner.copy_watch
     }
 
     /// The same broker, without keeping it open.

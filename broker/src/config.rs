@@ -32,6 +32,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// What one principal may use. Zero is no limit.
     pub quotas: QuotaConfig,
+    /// Who writes and who reads what.
+    pub lineage: LineageConfig,
     /// What is told to those who watch the broker.
     pub metrics: MetricsConfig,
 }
@@ -126,6 +128,21 @@ pub struct AppendConfig {
 impl Default for AppendConfig {
     fn default() -> Self {
         Self { admission_wait: Span::seconds(5), waiting: ByteSize::mib(64) }
+    }
+}
+
+/// Who writes and who reads what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LineageConfig {
+    /// New traffic is written to disk, and looked at for copies, after this long; a crash loses so
+    /// much of the counts. Default 1 m.
+    pub interval: Span,
+}
+
+impl Default for LineageConfig {
+    fn default() -> Self {
+        Self { interval: Span::seconds(60) }
     }
 }
 

@@ -110,6 +110,16 @@ pub(crate) fn schema_versions(word: &OsStr) -> Vec<CompletionCandidate> {
     })
 }
 
+/// Fields of the product on the command line.
+pub(crate) fn fields(word: &OsStr) -> Vec<CompletionCandidate> {
+    let product = words().into_iter().find(|word| word.contains('.') && !word.starts_with('-'));
+    let Some(product) = product else { return Vec::new() };
+    ask(word, async move |catalog| {
+        let fields = catalog.get_schema_version(product, 0).await?.fields;
+        Ok(fields.into_iter().map(|field| (field.path, field.docs)).collect())
+    })
+}
+
 /// Contexts of the configuration file.
 pub(crate) fn contexts(word: &OsStr) -> Vec<CompletionCandidate> {
     let contexts = File::load().map(|file| file.context).unwrap_or_default();
@@ -174,5 +184,5 @@ fn server() -> ServerArgs {
         tls_cert: file("--tls-cert"),
         tls_key: file("--tls-key"),
     };
-    ServerArgs { server: flag("--server"), context: flag("--context"), tls }
+    ServerArgs { server: flag("--server"), context: flag("--context"), application: None, tls }
 }

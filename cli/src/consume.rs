@@ -286,9 +286,16 @@ impl<'a> Printer<'a> {
 
     async fn print_all(&mut self, consumer: &mut Consumer) -> Result<()> {
         let mut due = Instant::now() + COMMIT_INTERVAL;
+        let mut is_open = false;
         loop {
-            // Whoever reads gets what there is before this waits for more.
-            let batch = match consumer.next().now_or_never() {
+            // Whoever reads gets what there is before this waits for more. There is nothing yet while
+            // it opens; a subscription given up half open would have records delivered to nobody.
+            let ready = match is_open {
+                true => consumer.next().now_or_never(),
+                false => Some(consumer.next().await),
+            };
+            is_open = true;
+            let batch = match ready {
                 Some(batch) => Some(batch?),
                 None => {
                     self.out.flush()?;

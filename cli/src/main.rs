@@ -26,7 +26,9 @@ mod doctor;
 mod domain;
 mod envelope;
 mod exit;
+mod impact;
 mod input;
+mod lineage;
 mod log;
 mod man;
 mod mesh;
@@ -134,6 +136,12 @@ enum Command {
   meshlog search tag:region=nyc state:active
   meshlog search 'weather -domain:sandbox' -o json")]
     Search(search::Search),
+    /// Draw where the data of a product comes from, and where it goes
+    ///
+    /// Seen by the broker: every append and every read counts for the application that made it.
+    Lineage(lineage::Lineage),
+    /// Say who would notice a change of a product or one of its fields
+    Impact(impact::Impact),
     /// Create, find out about, change and end data products
     #[command(
         subcommand,
@@ -275,6 +283,8 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Consume(args) => args.run(out).await,
             Command::Cursor(command) => command.run(out).await,
             Command::Search(args) => args.run(out).await,
+            Command::Lineage(args) => args.run(out).await,
+            Command::Impact(args) => args.run(out).await,
             Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
             Command::Domain(command) => command.run(out).await,

@@ -61,6 +61,10 @@ pub(crate) struct ServerArgs {
     /// with `meshlog config context use`]
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(completion::contexts))]
     pub(crate) context: Option<String>,
+    /// What this program calls itself, in lineage and audit [env: MESHLOG_APPLICATION] [default: that
+    /// of the context, or meshlog-cli]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application: Option<String>,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
 }
@@ -224,9 +228,10 @@ impl ServerArgs {
             .or_else(|| chosen.map(|context| of_context(context.server.clone())))
             .or_else(|| file.server.clone().map(|server| Setting::new(server, Source::File)))
             .unwrap_or_else(|| Setting::new(DEFAULT_ADDRESS.into(), Source::Default));
-        let application = chosen
-            .and_then(|context| context.application.clone())
-            .map_or_else(|| Setting::new(DEFAULT_APPLICATION.into(), Source::Default), of_context);
+        let application = flag(&self.application, "--application")
+            .or_else(|| environment("MESHLOG_APPLICATION"))
+            .or_else(|| chosen.and_then(|context| context.application.clone()).map(of_context))
+            .unwrap_or_else(|| Setting::new(DEFAULT_APPLICATION.into(), Source::Default));
         // The files of a context are for its broker, not for one that was named otherwise.
         let of_context = match &server.source {
             Source::Context(name) => chosen.map(|context| (name.as_str(), context)),

@@ -306,6 +306,25 @@ impl Catalog {
         self.connection.search_products(request).await
     }
 
+    /// The graph around a product or an application.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn get_lineage(
+        &self,
+        request: v1::GetLineageRequest,
+    ) -> Result<v1::GetLineageResponse> {
+        self.connection.get_lineage(request).await
+    }
+
+    /// Who would notice a change of a field.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn get_impact(&self, request: v1::GetImpactRequest) -> Result<v1::GetImpactResponse> {
+        self.connection.get_impact(request).await
+    }
+
     /// Some records of a product and, if asked for, what its fields look like.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use meshlog_broker::Config;
 use meshlog_proto::v1::admin_service_client::AdminServiceClient;
 use meshlog_proto::v1::catalog_service_client::CatalogServiceClient;
+use meshlog_proto::v1::lineage_service_client::LineageServiceClient;
 use meshlog_proto::v1::record_service_client::RecordServiceClient;
 use meshlog_proto::v1::schema_service_client::SchemaServiceClient;
 use tonic::transport::{Channel, Endpoint};
@@ -66,6 +67,12 @@ impl TestBroker {
     #[must_use]
     pub fn schemas(&self) -> SchemaServiceClient<Channel> {
         SchemaServiceClient::new(self.channel())
+    }
+
+    /// Who writes and who reads what.
+    #[must_use]
+    pub fn lineage(&self) -> LineageServiceClient<Channel> {
+        LineageServiceClient::new(self.channel())
     }
 
     /// About the server.

@@ -16,6 +16,8 @@ mod catalogue;
 mod catalogue_crash;
 #[path = "e2e/connections.rs"]
 mod connections;
+#[path = "e2e/copies.rs"]
+mod copies;
 #[path = "e2e/cursors.rs"]
 mod cursors;
 #[path = "e2e/disk.rs"]
@@ -34,6 +36,8 @@ mod idempotence;
 mod language_fixtures;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/lineage.rs"]
+mod lineage;
 #[path = "e2e/local.rs"]
 mod local;
 #[path = "e2e/offsets.rs"]

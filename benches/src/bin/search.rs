@@ -247,7 +247,8 @@ fn fill(runtime: &Runtime, broker: &Broker, count: usize) -> io::Result<(Duratio
         let name = request.product.unwrap_or_default().name;
         let product = catalogue.resolve(&name, "").map_err(io::Error::other)?;
         for reader in 0..1 + number % 7 {
-            product.usage.delivered(&format!("reader-{reader}"), number);
+            let reader = Caller::new(&format!("reader-{reader}"));
+            product.traffic.delivered(&reader, 1, number, 0);
         }
     }
     let _ = catalogue.search_index_size();

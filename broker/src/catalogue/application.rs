@@ -66,11 +66,16 @@ impl Applications {
         self.names.read().by_number.get(at).cloned()
     }
 
+    /// The number that a name has.
+    pub(super) fn known(&self, name: &str) -> Option<u32> {
+        self.names.read().by_name.get(name).copied()
+    }
+
     /// The number of a name, durable before it is first given. A name that is too long or has odd
     /// characters, and any new one over the limit, is unknown: 0.
     pub(super) async fn number(&self, storage: &Storage, name: &str) -> Result<u32> {
-        if let Some(number) = self.names.read().by_name.get(name) {
-            return Ok(*number);
+        if let Some(number) = self.known(name) {
+            return Ok(number);
         }
         let safe = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
         if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(safe) {

@@ -1,19 +1,20 @@
-//! What hangs on a product and goes with it: its cursors and its counts.
+//! What hangs on a product and goes with it: its cursors and its edges.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meshlog_storage::Control;
+use meshlog_storage::{Control, Storage};
 
 use super::Catalogue;
+use super::is_internal;
 use super::mutation::Mutation;
 use super::presence::Present;
 use super::product::ProductHandle;
 use super::view::View;
 use crate::error::Result;
+use crate::lineage::{self, StoredTraffic};
 use crate::schema::Schema;
 use crate::subscription::CursorTable;
-use crate::usage::{self, StoredUsage};
 
 impl Catalogue {
     /// The named cursors.
@@ -43,15 +44,22 @@ impl Catalogue {
     }
 }
 
-/// Gives the products their counts, from the storage state.
-pub(super) fn restore_usage<'a>(
+/// Gives the products their edges, from the storage state; what the log has more than they count, a
+/// crash came before.
+pub(super) fn restore_traffic<'a>(
     view: &View,
+    storage: &Storage,
     state: impl Iterator<Item = (&'a Bytes, &'a Bytes)>,
 ) -> Result<()> {
     for (key, value) in state {
-        if let Some(product) = usage::parse(key).and_then(|id| view.product_of(id)) {
-            product.usage.restore(StoredUsage::decode_value(key, value)?);
+        if let Some(product) = lineage::parse(key).and_then(|id| view.product_of(id)) {
+            product.traffic.restore(StoredTraffic::decode_value(key, value)?);
         }
+    }
+    // The broker's own products have no edges for what the broker writes.
+    for product in view.products.values().filter(|product| !is_internal(&product.name)) {
+        let ends = product.streams.iter().filter_map(|stream| storage.bounds(*stream).ok());
+        product.traffic.complete(ends.map(|bounds| bounds.durable_end.0).sum());
     }
     Ok(())
 }
@@ -74,8 +82,8 @@ impl Mutation<'_> {
         let leaving = inner.presence.leave(&product.id).await;
         let cursors = Arc::clone(&inner.cursors);
         self.controls().extend(cursors.removals(&product.id));
-        if product.usage.is_stored() {
-            let key = usage::key(&product.id);
+        if product.traffic.is_stored() {
+            let key = lineage::key(&product.id);
             self.controls().push(Control::SetState { key, value: None });
         }
         let id = Arc::clone(&product.id);

@@ -141,7 +141,7 @@ pub(super) fn served_whole(view: &RwLock<View>, handle: &ProductHandle) -> Resul
     let provenance = std::mem::take(&mut product.provenance);
     finish(view, &mut product, schema)?;
     product.provenance = provenance;
-    product.r#use = Some(handle.usage.message());
+    product.r#use = Some(handle.traffic.message());
     let domain = domain_tags(view, &product.name);
     // Reading the schema is not free, and most products have no tags.
     if !(domain.is_empty() && product.tags.is_empty()) {

@@ -162,7 +162,7 @@ pub(super) fn check_state(
 /// Refuses to pull a product from under those who read it.
 pub(super) fn check_unread(handle: &ProductHandle, verb: &str) -> Result<()> {
     let mut readers = Users::default();
-    for reader in handle.usage.live_readers() {
+    for reader in handle.traffic.live_readers() {
         readers.add(match reader.open_subscriptions {
             0 => format!("{} (read within 24 hours)", reader.application),
             _ => format!("{} (open subscription)", reader.application),

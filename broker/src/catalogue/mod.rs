@@ -33,6 +33,7 @@ mod mask;
 mod moving;
 mod mutation;
 mod name;
+mod neighbours;
 mod notice;
 mod page;
 mod places;
@@ -144,7 +145,7 @@ impl Catalogue {
         view.recent = Recent::begin();
         let revision = tokio::sync::watch::Sender::new(view.recent.revision());
         let state = storage.state();
-        attached::restore_usage(&view, state.iter().map(|(key, value)| (key, value)))?;
+        attached::restore_traffic(&view, storage, state.iter().map(|(key, value)| (key, value)))?;
         let view = Arc::new(RwLock::new(view));
         let searching = Searching::open(&view);
         Ok(Self {
@@ -200,6 +201,11 @@ impl Catalogue {
     /// Those of the engine, when the name is new.
     pub async fn application_id(&self, name: &str) -> Result<u32> {
         self.inner.applications.number(&self.inner.storage, name).await
+    }
+
+    /// The number of an application; 0 if it has none.
+    pub(crate) fn application_number(&self, name: &str) -> u32 {
+        self.inner.applications.known(name).unwrap_or_default()
     }
 
     /// The application with this number.

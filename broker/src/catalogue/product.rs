@@ -10,7 +10,7 @@ use meshlog_storage::{Durability, StreamId};
 use super::notice::Deprecation;
 use super::stored::{self, Key, StoredProduct, StoredVersion};
 use super::{is_internal, settings};
-use crate::Usage;
+use crate::Traffic;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Fingerprint, Malformed, RecordCheck, RecordValidator, Schema};
 
@@ -27,8 +27,8 @@ pub struct ProductHandle {
     pub streams: Vec<StreamId>,
     /// A floor for every append; `None`: there is none.
     pub minimum_durability: Option<Durability>,
-    /// How much it is used; one for all handles of the product.
-    pub usage: Arc<Usage>,
+    /// Who appends to it and who reads it; one for all handles of the product.
+    pub traffic: Arc<Traffic>,
     /// What it names, for the indexes of the view.
     pub(super) names: Names,
     owner: Arc<str>,
@@ -300,7 +300,7 @@ impl ProductHandle {
         key: Key<'_>,
         encoded: bytes::Bytes,
         schema: impl Fn(&Fingerprint) -> Option<Arc<Schema>>,
-        usage: impl FnOnce(&str) -> Option<Arc<Usage>>,
+        traffic: impl FnOnce(&str) -> Arc<Traffic>,
     ) -> Result<Self> {
         let stored: StoredProduct = stored::decode(key, encoded.clone())?;
         let product = stored.product.unwrap_or_default();
@@ -337,7 +337,7 @@ impl ProductHandle {
             state: product.state(),
             deprecation: Deprecation::of(&product).map(Box::new),
             name: Arc::from(product.name),
-            usage: usage(&product.id).unwrap_or_default(),
+            traffic: traffic(&product.id),
             id: Arc::from(product.id),
             number: stored.number,
             streams: stored.streams.into_iter().map(StreamId).collect(),

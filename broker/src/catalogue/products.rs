@@ -26,7 +26,10 @@ impl Catalogue {
     /// `PRODUCT_NOT_FOUND`.
     pub fn get_product(&self, request: v1::GetProductRequest) -> Result<v1::GetProductResponse> {
         let handle = self.resolve(&request.name, "")?;
-        let product = served_whole(&self.inner.view, &handle)?;
+        let mut product = served_whole(&self.inner.view, &handle)?;
+        if let Some(usage) = &mut product.r#use {
+            self.add_lineage(&handle, usage)?;
+        }
         Ok(v1::GetProductResponse { product: Some(product) })
     }
 

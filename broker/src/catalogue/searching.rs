@@ -212,7 +212,7 @@ impl Catalogue {
             let matches = document.matches(query, &found);
             document.product.docs.clear();
             document.product.provenance.clear();
-            document.product.r#use = Some(document.usage.message());
+            document.product.r#use = Some(document.traffic.message());
             let hit = v1::SearchHit { product: Some(document.product), matches };
             bytes += hit.encoded_len();
             if bytes > MAX_PAGE_BYTES && !hits.is_empty() {
@@ -263,7 +263,7 @@ fn document(view: &RwLock<View>, handle: &ProductHandle) -> Option<Document> {
         product: served(view, handle).ok()?,
         fields: current.value.fields().unwrap_or_default(),
         format: current.value.format(),
-        usage: Arc::clone(&handle.usage),
+        traffic: Arc::clone(&handle.traffic),
     })
 }
 

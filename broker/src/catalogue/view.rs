@@ -14,6 +14,7 @@ use super::stored::{self, Chain, Counters, Key, StoredSchema};
 use super::{builtin, is_internal};
 use crate::error::Result;
 use crate::schema::{Fingerprint, Schema};
+use crate::{Traffic, lineage};
 
 /// What the keys of the storage state say. Changed only by [`View::apply`], with what
 /// [`View::decode`] made of the same keys that storage keeps: so the view that a restart rebuilds
@@ -45,6 +46,8 @@ pub(super) struct View {
     pub(super) versions: HashMap<u32, u32>,
     /// What changed last, for those who watch.
     pub(super) recent: Recent,
+    /// Which products an application touches.
+    lineage: Arc<lineage::Index>,
 }
 
 /// Ids of products, by what they name.
@@ -122,7 +125,10 @@ impl View {
                 (Key::TagKey(name), value) => Change::TagKey(Arc::from(name), message(key, value)?),
                 (Key::Product(_), Some(value)) => {
                     let handle = ProductHandle::from_stored(key, value.clone(), schema, |id| {
-                        Some(Arc::clone(&self.by_id.get(id)?.usage))
+                        match self.by_id.get(id) {
+                            Some(known) => Arc::clone(&known.traffic),
+                            None => Arc::new(Traffic::new(id, &self.lineage)),
+                        }
                     })?;
                     Change::Product(Arc::new(handle))
                 }
@@ -169,6 +175,7 @@ impl View {
                 Change::Product(handle) => self.put(handle),
                 Change::ProductGone(id) => {
                     if let Some(handle) = self.by_id.remove(&id) {
+                        handle.traffic.forget();
                         self.release(&handle);
                         self.recent.note(Arc::clone(&id), Arc::clone(&handle.name), None);
                         self.note_all(self.by_product.of(&id).cloned().collect());
@@ -248,6 +255,15 @@ impl View {
     /// The product with this id.
     pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
         self.by_id.get(id)
+    }
+
+    /// The products that name this one as an input or a successor.
+    pub(super) fn naming(&self, id: &str) -> Vec<Arc<ProductHandle>> {
+        self.by_product.of(id).filter_map(|id| self.by_id.get(id).cloned()).collect()
+    }
+
+    pub(super) fn index(&self) -> &Arc<lineage::Index> {
+        &self.lineage
     }
 
     /// The products of a domain, by name.

@@ -20,6 +20,7 @@ mod convert;
 mod governance;
 mod http;
 mod limits;
+mod lineage;
 mod local;
 mod memory;
 mod preface;

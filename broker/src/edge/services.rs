@@ -10,6 +10,7 @@ use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
 use meshlog_proto::v1::governance_service_server::GovernanceServiceServer;
+use meshlog_proto::v1::lineage_service_server::LineageServiceServer;
 use meshlog_proto::v1::schema_service_server::SchemaServiceServer;
 use meshlog_proto::v1::subscription_service_server::SubscriptionServiceServer;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use super::admin::Admin;
 use super::body::SLACK;
 use super::catalog::Catalog;
 use super::governance::Governance;
+use super::lineage::Lineage;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
@@ -52,6 +54,7 @@ const NAMES: [&str; 8] = [
     <CatalogServiceServer<Catalog> as NamedService>::NAME,
     <SchemaServiceServer<Schemas> as NamedService>::NAME,
     <SubscriptionServiceServer<Subscriptions> as NamedService>::NAME,
+    <LineageServiceServer<Lineage> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
     <GovernanceServiceServer<Governance> as NamedService>::NAME,
 ];
@@ -82,6 +85,7 @@ impl Services {
         .add_service(compressed!(SubscriptionServiceServer::new(Subscriptions::new(
             broker.clone()
         ))))
+        .add_service(compressed!(LineageServiceServer::new(Lineage::new(broker.clone()))))
         .add_service(compressed!(AdminServiceServer::new(Admin::new(
             broker.clone(),
             drain.clone()

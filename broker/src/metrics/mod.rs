@@ -53,15 +53,15 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Records were appended and acknowledged.
-    pub(crate) fn published(&self, records: u64, bytes: usize) {
+    pub(crate) fn published(&self, records: u64, bytes: u64) {
         self.published_records.fetch_add(records, Relaxed);
-        self.published_bytes.fetch_add(bytes as u64, Relaxed);
+        self.published_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Records were handed to a reader.
-    pub(crate) fn fetched(&self, records: u64, bytes: usize) {
+    pub(crate) fn fetched(&self, records: u64, bytes: u64) {
         self.fetched_records.fetch_add(records, Relaxed);
-        self.fetched_bytes.fetch_add(bytes as u64, Relaxed);
+        self.fetched_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// An append was refused.

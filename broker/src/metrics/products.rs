@@ -9,7 +9,7 @@ use crate::broker::Broker;
 pub(super) fn write(broker: &Broker, page: &mut Page) {
     let most = broker.config().metrics.max_products as usize;
     let (handles, left_out) = broker.catalogue().first_products(most);
-    let use_of: Vec<_> = handles.iter().map(|handle| handle.usage.message()).collect();
+    let use_of: Vec<_> = handles.iter().map(|handle| handle.traffic.message()).collect();
     let kept: Vec<(u64, u64)> = handles
         .iter()
         .map(|handle| {

@@ -26,6 +26,7 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Applied, Error, Reason, Result};
+use crate::lineage::{Counter, Direction};
 use crate::time::proto_time;
 
 impl Broker {
@@ -101,10 +102,12 @@ impl Broker {
         let schema = product.schema(request.schema_version)?;
         let cut = split(&batch, routing, schema.validator())
             .map_err(|error| error.with("product", &product.name))?;
+        let bytes = batch.len() as u64;
         drop(batch);
         let Split { parts, record_partitions } = cut;
         let schema_version = schema.version;
         let streams = streams_of(&parts, &product.streams);
+        let counter = product.traffic.counter(Direction::Append, caller, schema_version);
         let mut expected_offset = request.expected_offset.map(Offset);
         let batches = parts
             .into_iter()
@@ -129,11 +132,12 @@ impl Broker {
             outcome,
             broker,
             product,
+            counter,
+            bytes,
             streams,
             record_partitions,
             schema_version,
             notices,
-            bytes,
         })
     }
 
@@ -203,13 +207,15 @@ pub(super) struct Submitted {
     outcome: oneshot::Receiver<meshlog_storage::Result<Appended>>,
     broker: Broker,
     product: Arc<ProductHandle>,
+    /// Counts it, once it is acknowledged.
+    counter: Arc<Counter>,
+    /// Of the records.
+    bytes: u64,
     /// The partition and stream of each part.
     streams: Vec<(u32, StreamId)>,
     record_partitions: Vec<u32>,
     schema_version: u32,
     notices: Vec<v1::Notice>,
-    /// Of the request.
-    bytes: usize,
 }
 
 impl Submitted {
@@ -232,7 +238,7 @@ impl Submitted {
         let appended = result.map_err(|error| self.explain(&error))?;
         if !appended.duplicate {
             let records = appended.ranges.iter().map(|range| u64::from(range.count)).sum();
-            self.broker.count_appended(&self.product, records);
+            self.broker.count_appended(&self.product, &self.counter, records, self.bytes);
             self.broker.metrics().published(records, self.bytes);
         }
         let mut ranges: Vec<v1::AppendedRange> = Vec::with_capacity(1);

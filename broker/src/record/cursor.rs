@@ -19,8 +19,8 @@ use super::wakeup::Watch;
 use crate::broker::Broker;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Reason, Result};
+use crate::lineage::OpenReader;
 use crate::time::{proto_time, storage_time};
-use crate::usage::OpenReader;
 
 /// What a batch costs in a message beside its payload.
 const BATCH_OVERHEAD: usize = 64;
@@ -135,7 +135,7 @@ impl Cursors {
     }
 
     /// Batches were delivered on a subscription.
-    pub(super) fn count(&self, reader: &OpenReader, batches: &[server_v1::StoredBatch]) {
+    pub(super) fn count(&self, reader: &mut OpenReader, batches: &[server_v1::StoredBatch]) {
         self.broker.count_delivered(&self.product, reader, batches);
     }
 

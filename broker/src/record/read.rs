@@ -50,7 +50,7 @@ impl Broker {
                 }
             }
         }
-        self.count_read(cursors.product(), &caller.application, &batches);
+        self.count_read(cursors.product(), caller, &batches);
         Ok(server_v1::ReadResponse {
             product_id: cursors.product_id(),
             batches,

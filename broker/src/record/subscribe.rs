@@ -20,9 +20,9 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Result};
+use crate::lineage::OpenReader;
 use crate::metrics::Open;
 use crate::time;
-use crate::usage::OpenReader;
 
 /// Positions listed in the error that ends a subscription at shutdown; more would not fit into
 /// the trailers every client accepts. The last message has them all.
@@ -47,7 +47,7 @@ impl Broker {
             cursors.stop_at_end();
         }
         let watch = cursors.watch();
-        let reader = cursors.product().usage.open(&caller.application);
+        let reader = cursors.product().traffic.open(caller);
         Ok(Subscription {
             _open: Open::begin(self.metrics(), |metrics| &metrics.subscriptions),
             reader,
@@ -174,7 +174,7 @@ impl Subscription {
             }
             let batches = self.cursors.fill(self.max_bytes).await?;
             if !batches.is_empty() {
-                self.cursors.count(&self.reader, &batches);
+                self.cursors.count(&mut self.reader, &batches);
                 return Ok(Some(server_v1::SubscribeResponse {
                     product_id: self.cursors.product_id(),
                     batches,

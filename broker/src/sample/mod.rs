@@ -11,6 +11,7 @@
 //! the work at the next chunk.
 
 mod decode;
+mod paths;
 mod profile;
 mod walk;
 
@@ -30,7 +31,11 @@ use crate::error::{Error, Reason, Result};
 use crate::record::{bounds_of, offset_at_time, partitions_of};
 use crate::time::{proto_time, storage_time};
 use profile::Profiler;
-use walk::{Direction, Found, Lane, Walk};
+
+pub(crate) use decode::{Decoder, Listener};
+pub(crate) use paths::{Paths, Place};
+pub(crate) use profile::{Number, Parts, Scalar};
+pub(crate) use walk::{Direction, Found, Lane, Walk};
 
 const DEFAULT_RECORDS: u32 = 10;
 const MAX_RECORDS: u32 = 1_000;

@@ -37,21 +37,23 @@ const MAX_KEPT: usize = 16 << 20;
 
 /// Which end comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     NewestFirst,
     OldestFirst,
 }
 
 /// One record and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) partition: u32,
-    pub(super) offset: Offset,
-    pub(super) append_time: Timestamp,
+pub(crate) struct Found {
+    pub(crate) partition: u32,
+    pub(crate) offset: Offset,
+    pub(crate) append_time: Timestamp,
     /// The schema id of the stored frame.
-    pub(super) schema: u32,
-    pub(super) key: Option<Bytes>,
-    pub(super) value: Option<Bytes>,
+    pub(crate) schema: u32,
+    /// Number of the application that appended it.
+    pub(crate) application: u32,
+    pub(crate) key: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
     /// The record as an entry of an encoded batch.
     entry: Bytes,
 }
@@ -75,7 +77,7 @@ impl Found {
 
 /// A range of one partition.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(crate) struct Lane {
     partition: u32,
     stream: StreamId,
     /// What is neither told nor loaded.
@@ -92,7 +94,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// The records of a partition from `low` up to, not including, `high`.
-    pub(super) fn new(product: &ProductHandle, partition: u32, low: Offset, high: Offset) -> Self {
+    pub(crate) fn new(product: &ProductHandle, partition: u32, low: Offset, high: Offset) -> Self {
         Self {
             partition,
             stream: product.streams[partition as usize],
@@ -111,7 +113,7 @@ impl Lane {
 }
 
 /// The walk over all lanes.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     broker: Broker,
     product: Arc<ProductHandle>,
     lanes: Vec<Lane>,
@@ -120,7 +122,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(
+    pub(crate) fn new(
         broker: &Broker,
         product: &Arc<ProductHandle>,
         lanes: Vec<Lane>,
@@ -131,13 +133,18 @@ impl Walk {
     }
 
     /// Bytes of batches read so far.
-    pub(super) fn looked_at(&self) -> usize {
+    pub(crate) fn looked_at(&self) -> usize {
         self.looked_at
     }
 
     /// Whether the next record takes another read.
-    pub(super) fn must_load(&self) -> bool {
+    pub(crate) fn must_load(&self) -> bool {
         self.lanes.iter().any(|lane| lane.head.is_none() && lane.is_unread())
+    }
+
+    /// The schema version of a record, as clients count.
+    pub(crate) fn schema_version(&self, found: &Found) -> u32 {
+        self.broker.catalogue().schema_of(found.schema).unwrap_or_default()
     }
 
     /// Whether every record was told.
@@ -146,7 +153,7 @@ impl Walk {
     }
 
     /// The next record; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Found>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Found>> {
         for at in 0..self.lanes.len() {
             if self.lanes[at].head.is_none() && self.lanes[at].is_unread() {
                 self.load(at).await?;
@@ -292,6 +299,7 @@ fn take(lane: &mut Lane, batches: &[StoredBatch], low: Offset, high: Offset) -> 
                     offset,
                     append_time: batch.append_time,
                     schema: batch.schema,
+                    application: batch.application,
                     key: record.key.map(|key| batch.payload.slice_ref(key)),
                     value: record.value.map(|value| batch.payload.slice_ref(value)),
                     entry: batch.payload.slice(record.entry),

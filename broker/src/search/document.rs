@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meshlog_proto::v1::{self, Classification, ProductKind, ProductState, SchemaFormat};
 
 use super::text::{self, Part};
-use crate::Usage;
+use crate::Traffic;
 use crate::schema::Field;
 
 /// What is searched of one product.
@@ -18,7 +18,7 @@ pub(crate) struct Document {
     /// Of the current schema version.
     pub(crate) format: SchemaFormat,
     /// How much it is used.
-    pub(crate) usage: Arc<Usage>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// Where in a product a word stands.

@@ -14,7 +14,7 @@ use super::search::Scratch;
 use super::terms::{Posting, Terms};
 use super::text::{Part, lower};
 use super::values::Values;
-use crate::Usage;
+use crate::Traffic;
 
 /// Most words of one document, all places together.
 const MAX_WORDS: usize = 12_000;
@@ -59,7 +59,7 @@ pub(super) struct Known {
 
 /// What the rank looks at for every hit.
 pub(super) struct Ranked {
-    pub(super) usage: Arc<Usage>,
+    pub(super) traffic: Arc<Traffic>,
     /// What the state is worth.
     pub(super) standing: f32,
     /// Pieces of the name behind the domain.
@@ -97,7 +97,7 @@ impl Index {
         self.live.insert(doc);
         self.products.push(Known { id, name, words });
         self.ranked.push(Ranked {
-            usage: Arc::clone(&document.usage),
+            traffic: Arc::clone(&document.traffic),
             standing: rank::standing(document.product.state()),
             name_pieces,
         });

@@ -3,7 +3,7 @@
 use meshlog_proto::v1::ProductState;
 
 use super::document::Place;
-use crate::Usage;
+use crate::Traffic;
 
 /// A word of the query is the other number: `flight` for `flights`.
 pub(super) const OTHER_NUMBER: f32 = 0.95;
@@ -102,12 +102,12 @@ pub(super) fn standing(state: ProductState) -> f32 {
 }
 
 /// What use is worth: 1 to 1.2. Who reads live counts if `with_readers`.
-pub(super) fn use_bonus(usage: &Usage, with_readers: bool) -> f32 {
-    let read = usage.records_read();
+pub(super) fn use_bonus(traffic: &Traffic, with_readers: bool) -> f32 {
+    let read = traffic.records_read();
     if read == 0 {
         return 1.0;
     }
-    let readers = if with_readers { usage.live_reader_count() } else { 0 } as f32;
+    let readers = if with_readers { traffic.live_reader_count() } else { 0 } as f32;
     let read = (read as f32).ln_1p() / MANY_READ.ln_1p();
     let readers = readers.ln_1p() / MANY_READERS.ln_1p();
     1.0 + MOST_USE * (0.6 * read.min(1.0) + 0.4 * readers.min(1.0))
@@ -133,17 +133,17 @@ mod tests {
 
     #[test]
     fn use_counts_on_a_log_scale_within_its_bound() {
-        let usage = std::sync::Arc::new(Usage::default());
+        let usage = std::sync::Arc::new(Traffic::default());
         assert_eq!(use_bonus(&usage, true), 1.0);
         let mut last = 1.0;
         for _ in 0..12 {
-            usage.delivered("reader", usage.records_read() * 9 + 10);
+            usage.delivered(&crate::Caller::new("reader"), 1, usage.records_read() * 9 + 10, 0);
             let bonus = use_bonus(&usage, true);
             assert!(bonus >= last && bonus <= 1.0 + MOST_USE);
             last = bonus;
         }
         for reader in 0..50 {
-            usage.delivered(&format!("reader-{reader}"), 1);
+            usage.delivered(&crate::Caller::new(&format!("reader-{reader}")), 1, 1, 0);
         }
         assert!((use_bonus(&usage, true) - 1.0 - MOST_USE).abs() < 1e-4);
     }

@@ -127,7 +127,7 @@ impl Index {
         }
         keep_reachable(hits, end, scores);
         for (score, doc) in hits.iter_mut() {
-            *score *= rank::use_bonus(&self.ranked[*doc as usize].usage, with_readers);
+            *score *= rank::use_bonus(&self.ranked[*doc as usize].traffic, with_readers);
         }
         let label = |doc: u32| self.labels[doc as usize];
         let best_first = |a: &(f32, u32), b: &(f32, u32)| {

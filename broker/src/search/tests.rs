@@ -16,7 +16,7 @@ fn document(id: u32, name: &str, description: &str) -> Document {
         owner: "ops".to_owned(),
         ..Default::default()
     };
-    Document { product, fields: Vec::new(), format: SchemaFormat::Opaque, usage: Arc::default() }
+    Document { product, fields: Vec::new(), format: SchemaFormat::Opaque, traffic: Arc::default() }
 }
 
 fn field(path: &str, docs: &str) -> Field {
@@ -208,9 +208,14 @@ fn use_decides_between_equal_matches_and_lifts_no_poor_one() {
         document(3, "c.sales", "all the orders that were sold, every one of them, in one place"),
     ];
     assert_eq!(names(&documents, "orders"), ["a.orders", "b.orders", "c.sales"]);
-    documents[1].usage.delivered("reader", 10);
+    documents[1].traffic.delivered(&crate::Caller::new("reader"), 1, 10, 0);
     for reader in 0..100 {
-        documents[2].usage.delivered(&format!("reader-{reader}"), 1_000_000_000);
+        documents[2].traffic.delivered(
+            &crate::Caller::new(&format!("reader-{reader}")),
+            1,
+            1_000_000_000,
+            0,
+        );
     }
     assert_eq!(names(&documents, "orders"), ["b.orders", "a.orders", "c.sales"]);
     assert_eq!(names(&documents, ""), ["c.sales", "b.orders", "a.orders"]);
@@ -292,7 +297,7 @@ impl Made {
         made.product.classification = self.classification;
         made.product.tags = self.tags.iter().map(|text| tag(text, "")).collect();
         made.fields = self.fields.iter().map(|path| field(path, "")).collect();
-        made.usage.delivered("reader", self.read);
+        made.traffic.delivered(&crate::Caller::new("reader"), 1, self.read, 0);
         made
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     completion,
     exit::Result,
+    lineage::CopyView,
     output::{Format, Out, OutputArgs, Row},
     schema::FieldView,
     settings::ServerArgs,
@@ -184,6 +185,9 @@ struct Facts<'a> {
     support: &'a str,
     links: Vec<String>,
     inputs: &'a [String],
+    undeclared_input_observed: Vec<String>,
+    declared_input_never_observed: &'a [String],
+    copy: Vec<String>,
     successor: &'a str,
     deprecated_because: &'a str,
     sunset: String,
@@ -206,6 +210,9 @@ impl<'a> From<&'a View> for Facts<'a> {
             records => format!("{}, last {}", words::counted(records, "record"), words::when(last)),
         };
         let offered = product.pending_transfer.as_ref();
+        let usage = product.r#use.as_ref();
+        let undeclared = usage.map(|usage| usage.undeclared_inputs.as_slice()).unwrap_or_default();
+        let copies = usage.map(|usage| usage.copies.as_slice()).unwrap_or_default();
         Self {
             name: &product.name,
             description: &product.description,
@@ -231,6 +238,14 @@ impl<'a> From<&'a View> for Facts<'a> {
                 .map(|link| format!("{}: {}", link.title, link.url))
                 .collect(),
             inputs: &product.inputs,
+            undeclared_input_observed: undeclared
+                .iter()
+                .map(|input| format!("{} (by {})", input.product, input.applications.join(", ")))
+                .collect(),
+            declared_input_never_observed: usage
+                .map(|usage| usage.unobserved_inputs.as_slice())
+                .unwrap_or_default(),
+            copy: copies.iter().map(CopyView::sentence).collect(),
             successor: &product.successor,
             deprecated_because: &product.deprecation_reason,
             sunset: product

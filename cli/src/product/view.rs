@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use meshlog_broker::config::ByteSize;
 use meshlog_client::proto::{
-    Completeness, EffectiveTag, LiveReader, PartitionOffsets, PendingTransfer, Product, ProductUse,
-    Provenance,
+    Completeness, EffectiveTag, LiveReader, ObservedInput, PartitionOffsets, PendingTransfer,
+    Product, ProductUse, Provenance,
 };
 use serde::Serialize;
 
 use super::limits;
-use crate::{output::Row, tag, words};
+use crate::{lineage::CopyView, output::Row, tag, words};
 
 /// A product as programs get it.
 #[derive(Serialize)]
@@ -259,6 +259,22 @@ pub(crate) struct UseView {
     pub(super) last_append_time: Option<Timestamp>,
     pub(super) last_read_time: Option<Timestamp>,
     pub(super) live_readers: Vec<ReaderView>,
+    pub(super) copies: Vec<CopyView>,
+    pub(super) undeclared_inputs: Vec<ObservedInputView>,
+    pub(super) unobserved_inputs: Vec<String>,
+}
+
+/// A product that went into this one, as was seen.
+#[derive(Serialize)]
+pub(crate) struct ObservedInputView {
+    pub(super) product: String,
+    pub(super) applications: Vec<String>,
+}
+
+impl From<ObservedInput> for ObservedInputView {
+    fn from(input: ObservedInput) -> Self {
+        Self { product: input.product, applications: input.applications }
+    }
 }
 
 impl From<ProductUse> for UseView {
@@ -269,6 +285,9 @@ impl From<ProductUse> for UseView {
             last_append_time: words::time(used.last_append_time),
             last_read_time: words::time(used.last_read_time),
             live_readers: used.live_readers.into_iter().map(Into::into).collect(),
+            copies: used.copies.into_iter().map(Into::into).collect(),
+            undeclared_inputs: used.undeclared_inputs.into_iter().map(Into::into).collect(),
+            unobserved_inputs: used.unobserved_inputs,
         }
     }
 }

@@ -62,7 +62,10 @@ impl Checkout {
         // Readers have the usual port for themselves; tests do not.
         let config = home.path().join(".config/meshlog");
         std::fs::create_dir_all(&config).unwrap();
-        std::fs::write(config.join("config.toml"), "[serve]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        // They also have a minute, tests have not.
+        let settings =
+            "[serve]\nlisten = \"127.0.0.1:0\"\n[broker.lineage]\ninterval = \"500ms\"\n";
+        std::fs::write(config.join("config.toml"), settings).unwrap();
         Self { home, directory, serving: None, address: String::new() }
     }
 
@@ -116,7 +119,9 @@ fn follow(file: &str, mut checkout: Checkout) -> usize {
             }
             // Compiled and run by testing/tests/guide.rs, and what it needs.
             "rust" | "toml" => {}
-            "text" => assert!(output.ends_with(&block.text), "{file}: {output}\n{}", block.text),
+            "text" | "mermaid" => {
+                assert!(output.ends_with(&block.text), "{file}: {output}\n{}", block.text)
+            }
             other => panic!("{file}: a block of {other:?} that nobody checks"),
         }
     }
@@ -175,6 +180,12 @@ fn the_pages_of_the_guide_can_be_pasted() {
     }
 }
 
+/// Its graph is drawn from the traffic that its commands make.
+#[test]
+fn the_page_about_lineage_can_be_pasted_and_draws_what_happened() {
+    follow_page("docs/guide/lineage.md");
+}
+
 #[test]
 fn the_page_about_settings_can_be_pasted() {
     follow_page("docs/configuration.md");
@@ -216,6 +227,7 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/durability.md",
         "docs/guide/keep-a-position.md",
         "docs/guide/keep-and-delete.md",
+        "docs/guide/lineage.md",
         "docs/guide/move-and-end.md",
         "docs/guide/publish-a-product.md",
         "docs/guide/read-a-product.md",

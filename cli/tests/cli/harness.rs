@@ -81,6 +81,7 @@ pub fn command(home: &Path) -> Command {
     command
         .env_remove("MESHLOG_SERVER")
         .env_remove("MESHLOG_CONTEXT")
+        .env_remove("MESHLOG_APPLICATION")
         .env_remove("MESHLOG_LOG")
         .env_remove("COMPLETE")
         .env_remove("XDG_CONFIG_HOME")

@@ -15,6 +15,7 @@ mod cursors;
 mod documents;
 mod flights;
 mod harness;
+mod lineage;
 mod man;
 mod newcomer;
 mod produce;

@@ -20,7 +20,7 @@ use meshlog_proto::{
         self, admin_service_client::AdminServiceClient,
         catalog_service_client::CatalogServiceClient,
         governance_service_client::GovernanceServiceClient,
-        schema_service_client::SchemaServiceClient,
+        lineage_service_client::LineageServiceClient, schema_service_client::SchemaServiceClient,
         subscription_service_client::SubscriptionServiceClient,
     },
 };
@@ -298,6 +298,8 @@ unary! {
     CatalogServiceClient.cancel_product_transfer(v1::CancelProductTransferRequest) -> v1::CancelProductTransferResponse;
     CatalogServiceClient.succeed_product(v1::SucceedProductRequest) -> v1::SucceedProductResponse;
     CatalogServiceClient.sample_product(v1::SampleProductRequest) -> v1::SampleProductResponse;
+    LineageServiceClient.get_lineage(v1::GetLineageRequest) -> v1::GetLineageResponse;
+    LineageServiceClient.get_impact(v1::GetImpactRequest) -> v1::GetImpactResponse;
     SubscriptionServiceClient.commit_offsets(v1::CommitOffsetsRequest) -> v1::CommitOffsetsResponse;
     SubscriptionServiceClient.get_offsets(v1::GetOffsetsRequest) -> v1::GetOffsetsResponse;
     SubscriptionServiceClient.list_cursors(v1::ListCursorsRequest) -> v1::ListCursorsResponse;

@@ -518,7 +518,7 @@ async fn people_find_what_they_mean_among_ten_thousand_products() {
             assert_eq!(values_of(&found.batches).len() as u64, *records);
         } else {
             let product = broker.broker().catalogue().resolve(name, "").unwrap();
-            product.usage.delivered(application, *records);
+            product.traffic.delivered(&meshlog_broker::Caller::new(application), 1, *records, 0);
         }
     }
     let mut all: Vec<(String, String)> =

@@ -192,10 +192,10 @@ async fn a_product_with_live_readers_is_not_pulled_from_under_them_unless_forced
     let (_, catalogue) = catalogue();
     for name in ["ops.a", "ops.draft"] {
         created(&catalogue, create(name)).await;
-        let usage = Arc::clone(&catalogue.resolve(name, "").unwrap().usage);
-        usage.delivered("billing", 1);
+        let usage = Arc::clone(&catalogue.resolve(name, "").unwrap().traffic);
+        usage.delivered(&Caller::new("billing"), 1, 1, 0);
         // As long as it is not dropped, the subscription is open.
-        std::mem::forget(usage.open("alerts"));
+        std::mem::forget(usage.open(&Caller::new("alerts")));
     }
     deprecate(&catalogue, deprecation("ops.a")).await.unwrap();
     let error = retire(&catalogue, "ops.a", false).await.unwrap_err();

@@ -23,7 +23,7 @@ async fn a_moved_product_keeps_its_id_and_records_and_is_found_by_both_names() {
     created(&catalogue, create("ops.flights")).await;
     created(&catalogue, create("air.others")).await;
     let before = catalogue.resolve("ops.flights", "").unwrap();
-    before.usage.appended(7);
+    before.traffic.appended(&crate::Caller::new("loader"), 1, 7, 0);
     let product = move_to(&catalogue, "ops.flights", "air.flights").await.unwrap();
     assert_eq!(
         (product.name.as_str(), product.aliases.as_slice()),

@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::super::profile::Number;
 use super::protobuf::{float, shortest};
-use super::{Parts, Place, Scalar, Tree};
+use super::{Listener, Parts, Paths, Place, Scalar};
 use crate::schema::AvroInput as Input;
 
 /// The types of one schema.
-pub(in crate::sample) struct Reader {
+pub(crate) struct Reader {
     types: Vec<Type>,
     record: usize,
 }
@@ -47,21 +47,22 @@ impl Reader {
     /// Whether the bytes are one value of the schema, and nothing after it.
     pub(super) fn can_read(&self, bytes: &[u8]) -> bool {
         let mut input = Input::of(bytes);
-        self.walk(self.record, &mut input, &mut None, 0).is_some() && input.rest.is_empty()
+        self.walk::<Nobody>(self.record, &mut input, &mut None, 0).is_some()
+            && input.rest.is_empty()
     }
 
     /// Tells a value that can be read.
-    pub(super) fn tell(&self, bytes: &[u8], tree: &mut Tree) {
-        let mut told = Some((tree, Tree::RECORD));
+    pub(super) fn tell(&self, bytes: &[u8], listener: &mut impl Listener) {
+        let mut told = Some((listener, Paths::RECORD));
         let _read_before = self.walk(self.record, &mut Input::of(bytes), &mut told, 0);
     }
 
-    /// `told`: where the value stands in the tree; `None` to pass over it.
-    fn walk(
+    /// `told`: to whom, and where the value stands; `None` to pass over it.
+    fn walk<L: Listener>(
         &self,
         at: usize,
         input: &mut Input<'_>,
-        told: &mut Option<(&mut Tree, Place)>,
+        told: &mut Option<(&mut L, Place)>,
         depth: usize,
     ) -> Option<()> {
         input.visit(depth)?;
@@ -84,13 +85,13 @@ impl Reader {
                 return self.walk(branch, input, told, depth + 1);
             }
             Type::Record(fields) => {
-                if let Some((tree, place)) = told {
-                    tree.parts(*place, Parts::Object);
+                if let Some((listener, place)) = told {
+                    listener.parts(*place, Parts::Object);
                 }
                 for (name, field) in fields {
-                    let mut inner = told.as_mut().and_then(|(tree, place)| {
-                        let place = tree.member(*place, name)?;
-                        Some((&mut **tree, place))
+                    let mut inner = told.as_mut().and_then(|(listener, place)| {
+                        let place = listener.member(*place, name)?;
+                        Some((&mut **listener, place))
                     });
                     self.walk(*field, input, &mut inner, depth + 1)?;
                 }
@@ -98,16 +99,16 @@ impl Reader {
             }
             Type::Array(items) => {
                 let mut place_of_items = None;
-                if let Some((tree, place)) = told {
-                    tree.parts(*place, Parts::Array);
-                    place_of_items = tree.items(*place);
+                if let Some((listener, place)) = told {
+                    listener.parts(*place, Parts::Array);
+                    place_of_items = listener.items(*place);
                 }
                 while let Some(count) = input.block()? {
                     for _ in 0..count {
-                        let mut inner = told.as_mut().and_then(|(tree, _)| {
+                        let mut inner = told.as_mut().and_then(|(listener, _)| {
                             let place = place_of_items?;
-                            tree.item(place);
-                            Some((&mut **tree, place))
+                            listener.item(place);
+                            Some((&mut **listener, place))
                         });
                         self.walk(*items, input, &mut inner, depth + 1)?;
                     }
@@ -116,23 +117,42 @@ impl Reader {
             }
             // Its members have no rows in the field table.
             Type::Map(values) => {
-                if let Some((tree, place)) = told {
-                    tree.parts(*place, Parts::Object);
+                if let Some((listener, place)) = told {
+                    listener.parts(*place, Parts::Object);
                 }
                 while let Some(count) = input.block()? {
                     for _ in 0..count {
                         std::str::from_utf8(input.counted()?).ok()?;
-                        self.walk(*values, input, &mut None, depth + 1)?;
+                        self.walk::<L>(*values, input, &mut None, depth + 1)?;
                     }
                 }
                 return Some(());
             }
         };
-        if let Some((tree, place)) = told {
-            tree.scalar(*place, scalar);
+        if let Some((listener, place)) = told {
+            listener.scalar(*place, scalar);
         }
         Some(())
     }
+}
+
+/// Nobody listens while it is only looked whether a value can be read.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn member(&mut self, _object: Place, _name: &str) -> Option<Place> {
+        None
+    }
+
+    fn items(&mut self, _array: Place) -> Option<Place> {
+        None
+    }
+
+    fn item(&mut self, _items: Place) {}
+
+    fn scalar(&mut self, _place: Place, _scalar: Scalar<'_>) {}
+
+    fn parts(&mut self, _place: Place, _parts: Parts) {}
 }
 
 #[derive(Default)]

@@ -3,35 +3,35 @@
 use serde_json::Value;
 
 use super::super::profile::Number;
-use super::{Parts, Place, Scalar, Tree};
+use super::{Listener, Parts, Place, Scalar};
 
 /// The depth was bounded when the value was read.
-pub(super) fn tell(value: &Value, tree: &mut Tree, place: Place) {
+pub(super) fn tell(value: &Value, listener: &mut impl Listener, place: Place) {
     match value {
-        Value::Null => tree.scalar(place, Scalar::Null),
-        Value::Bool(boolean) => tree.scalar(place, Scalar::Boolean(*boolean)),
+        Value::Null => listener.scalar(place, Scalar::Null),
+        Value::Bool(boolean) => listener.scalar(place, Scalar::Boolean(*boolean)),
         Value::Number(number) => {
             let integer = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
             let number = match integer {
                 Some(integer) => Some(Number::Integer(integer)),
                 None => number.as_f64().and_then(Number::of_float),
             };
-            tree.scalar(place, number.map_or(Scalar::Null, Scalar::Number));
+            listener.scalar(place, number.map_or(Scalar::Null, Scalar::Number));
         }
-        Value::String(text) => tree.scalar(place, Scalar::Text(text)),
+        Value::String(text) => listener.scalar(place, Scalar::Text(text)),
         Value::Array(array) => {
-            tree.parts(place, Parts::Array);
-            let Some(items) = tree.items(place) else { return };
+            listener.parts(place, Parts::Array);
+            let Some(items) = listener.items(place) else { return };
             for item in array {
-                tree.item(items);
-                tell(item, tree, items);
+                listener.item(items);
+                tell(item, listener, items);
             }
         }
         Value::Object(members) => {
-            tree.parts(place, Parts::Object);
+            listener.parts(place, Parts::Object);
             for (name, member) in members {
-                if let Some(place) = tree.member(place, name) {
-                    tell(member, tree, place);
+                if let Some(place) = listener.member(place, name) {
+                    tell(member, listener, place);
                 }
             }
         }

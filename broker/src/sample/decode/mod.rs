@@ -9,21 +9,36 @@ mod protobuf;
 
 use meshlog_proto::v1::SchemaFormat;
 
-use super::profile::{Parts, Place, Scalar, Tree};
+use super::paths::{Paths, Place};
+use super::profile::{Parts, Scalar};
 use crate::schema::Schema;
 
 /// Deepest nesting of a value.
 const MAX_DEPTH: usize = 64;
 
+/// Whoever values are told to, field by field.
+pub(crate) trait Listener {
+    /// A member of an object; `None`: do not tell it.
+    fn member(&mut self, object: Place, name: &str) -> Option<Place>;
+    /// The items of an array; `None`: do not tell them.
+    fn items(&mut self, array: Place) -> Option<Place>;
+    /// One more item follows.
+    fn item(&mut self, items: Place);
+    /// A value without parts.
+    fn scalar(&mut self, place: Place, scalar: Scalar<'_>);
+    /// A value with parts.
+    fn parts(&mut self, place: Place, parts: Parts);
+}
+
 /// Reads the values of one schema version.
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     Json,
     Avro(avro::Reader),
     Protobuf(prost_reflect::MessageDescriptor),
 }
 
 /// A value that can be read.
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Json(serde_json::Value),
     Avro(&'a avro::Reader, &'a [u8]),
     Protobuf(Box<prost_reflect::DynamicMessage>),
@@ -31,7 +46,7 @@ pub(super) enum Value<'a> {
 
 impl Decoder {
     /// `None`: the schema does not say how its values are to be read.
-    pub(super) fn new(schema: &Schema) -> Option<Self> {
+    pub(crate) fn new(schema: &Schema) -> Option<Self> {
         let source = schema.source();
         match schema.format() {
             SchemaFormat::JsonSchema => Some(Self::Json),
@@ -43,7 +58,7 @@ impl Decoder {
     }
 
     /// `None`: it is not of this format.
-    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Option<Value<'a>> {
+    pub(crate) fn read<'a>(&'a self, bytes: &'a [u8]) -> Option<Value<'a>> {
         match self {
             Self::Json => crate::schema::read_json(bytes, MAX_DEPTH).ok().map(Value::Json),
             Self::Avro(reader) => reader.can_read(bytes).then_some(Value::Avro(reader, bytes)),
@@ -59,11 +74,11 @@ impl Decoder {
 
 impl Value<'_> {
     /// Tells every field.
-    pub(super) fn tell(&self, tree: &mut Tree) {
+    pub(crate) fn tell(&self, listener: &mut impl Listener) {
         match self {
-            Self::Json(value) => json::tell(value, tree, Tree::RECORD),
-            Self::Avro(reader, bytes) => reader.tell(bytes, tree),
-            Self::Protobuf(message) => protobuf::tell(message, tree, Tree::RECORD),
+            Self::Json(value) => json::tell(value, listener, Paths::RECORD),
+            Self::Avro(reader, bytes) => reader.tell(bytes, listener),
+            Self::Protobuf(message) => protobuf::tell(message, listener, Paths::RECORD),
         }
     }
 }

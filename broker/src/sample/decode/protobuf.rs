@@ -7,20 +7,20 @@
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
 
 use super::super::profile::Number;
-use super::{Parts, Place, Scalar, Tree};
+use super::{Listener, Parts, Place, Scalar};
 
-pub(super) fn tell(message: &DynamicMessage, tree: &mut Tree, place: Place) {
-    tree.parts(place, Parts::Object);
+pub(super) fn tell(message: &DynamicMessage, listener: &mut impl Listener, place: Place) {
+    listener.parts(place, Parts::Object);
     for field in message.descriptor().fields() {
-        let Some(place) = tree.member(place, field.name()) else { continue };
+        let Some(place) = listener.member(place, field.name()) else { continue };
         if field.supports_presence() && !message.has_field(&field) {
             continue;
         }
-        tell_value(&message.get_field(&field), &field.kind(), tree, place);
+        tell_value(&message.get_field(&field), &field.kind(), listener, place);
     }
 }
 
-fn tell_value(value: &Value, kind: &Kind, tree: &mut Tree, place: Place) {
+fn tell_value(value: &Value, kind: &Kind, listener: &mut impl Listener, place: Place) {
     let scalar = match value {
         Value::Bool(boolean) => Scalar::Boolean(*boolean),
         Value::I32(number) => integer(*number),
@@ -37,8 +37,8 @@ fn tell_value(value: &Value, kind: &Kind, tree: &mut Tree, place: Place) {
                 _ => None,
             };
             return match name {
-                Some(name) => tree.scalar(place, Scalar::Text(name.name())),
-                None => tree.scalar(place, integer(*number)),
+                Some(name) => listener.scalar(place, Scalar::Text(name.name())),
+                None => listener.scalar(place, integer(*number)),
             };
         }
         Value::Message(message) => {
@@ -46,26 +46,28 @@ fn tell_value(value: &Value, kind: &Kind, tree: &mut Tree, place: Place) {
             return match descriptor.full_name() {
                 "google.protobuf.Timestamp" => match message.transcode_to() {
                     Ok::<prost_types::Timestamp, _>(time) => {
-                        tree.scalar(place, Scalar::Text(&time.to_string()));
+                        listener.scalar(place, Scalar::Text(&time.to_string()));
                     }
-                    Err(_) => tree.parts(place, Parts::Object),
+                    Err(_) => listener.parts(place, Parts::Object),
                 },
-                name if name.starts_with("google.protobuf.") => tree.parts(place, Parts::Object),
-                _ => tell(message, tree, place),
+                name if name.starts_with("google.protobuf.") => {
+                    listener.parts(place, Parts::Object)
+                }
+                _ => tell(message, listener, place),
             };
         }
         Value::List(list) => {
-            tree.parts(place, Parts::Array);
-            let Some(items) = tree.items(place) else { return };
+            listener.parts(place, Parts::Array);
+            let Some(items) = listener.items(place) else { return };
             for item in list {
-                tree.item(items);
-                tell_value(item, kind, tree, items);
+                listener.item(items);
+                tell_value(item, kind, listener, items);
             }
             return;
         }
-        Value::Map(_) => return tree.parts(place, Parts::Object),
+        Value::Map(_) => return listener.parts(place, Parts::Object),
     };
-    tree.scalar(place, scalar);
+    listener.scalar(place, scalar);
 }
 
 fn integer(number: impl Into<i128>) -> Scalar<'static> {

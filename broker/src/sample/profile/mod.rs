@@ -22,9 +22,9 @@ use super::walk::Found;
 use crate::catalogue::ProductHandle;
 use crate::time::proto_time;
 
-pub(super) use field::{Parts, Scalar};
-pub(super) use number::Number;
-pub(super) use tree::{Place, Tree};
+pub(crate) use field::{Parts, Scalar};
+pub(crate) use number::Number;
+pub(super) use tree::Tree;
 
 /// A profile being made.
 pub(super) struct Profiler {

@@ -1,7 +1,6 @@
-//! Writes the counts of the products that were used.
+//! Writes the edges of the products whose traffic has changed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use meshlog_proto::server_v1;
@@ -11,17 +10,16 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::{OpenReader, key};
+use super::{Counter, Direction, OpenReader, key, now};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 
-/// Counts are written this long after the first of them changed.
-const INTERVAL: Duration = Duration::from_secs(60);
+/// Entries of edges under way at a time; one has mostly less than a kilobyte, and at most some
+/// hundred.
+const UNDER_WAY: usize = 64;
 
-/// Entries of counts under way at a time; one has at most about 16 KiB.
-const UNDER_WAY: usize = 256;
-
-/// The products whose counts have changed since they were written.
+/// The products whose traffic has changed since it was written.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Pages>);
 
@@ -33,22 +31,31 @@ struct Pages {
 
 impl Broker {
     /// Records of a product were appended and acknowledged.
-    pub(crate) fn count_appended(&self, product: &ProductHandle, records: u64) {
-        product.usage.appended(records);
-        self.usage_changed(product);
+    pub(crate) fn count_appended(
+        &self,
+        product: &ProductHandle,
+        counter: &Counter,
+        records: u64,
+        bytes: u64,
+    ) {
+        counter.add(records, bytes, now());
+        self.traffic_changed(product);
     }
 
-    /// Records were delivered once to an application.
+    /// Records were delivered once to a caller.
     pub(crate) fn count_read(
         &self,
         product: &ProductHandle,
-        application: &str,
+        caller: &Caller,
         batches: &[server_v1::StoredBatch],
     ) {
+        for run in of_one_version(batches) {
+            let counter = product.traffic.counter(Direction::Read, caller, run[0].schema_version);
+            counter.add(records_in(run), bytes_in(run), now());
+        }
         if !batches.is_empty() {
-            self.metrics().fetched(records_in(batches), bytes_of(batches));
-            product.usage.delivered(application, records_in(batches));
-            self.usage_changed(product);
+            self.metrics().fetched(records_in(batches), bytes_in(batches));
+            self.traffic_changed(product);
         }
     }
 
@@ -56,17 +63,19 @@ impl Broker {
     pub(crate) fn count_delivered(
         &self,
         product: &ProductHandle,
-        reader: &OpenReader,
+        reader: &mut OpenReader,
         batches: &[server_v1::StoredBatch],
     ) {
-        reader.delivered(records_in(batches));
-        self.metrics().fetched(records_in(batches), bytes_of(batches));
-        self.usage_changed(product);
+        for run in of_one_version(batches) {
+            reader.delivered(run[0].schema_version, records_in(run), bytes_in(run));
+        }
+        self.metrics().fetched(records_in(batches), bytes_in(batches));
+        self.traffic_changed(product);
     }
 
-    fn usage_changed(&self, product: &ProductHandle) {
-        // A broker in memory has nowhere to keep them.
-        if !product.usage.begins_to_change() || self.config().data_dir.is_none() {
+    /// What is known of the traffic of a product has changed.
+    pub(super) fn traffic_changed(&self, product: &ProductHandle) {
+        if !product.traffic.begins_to_change() {
             return;
         }
         let mut pages = self.ledger().0.lock();
@@ -76,22 +85,25 @@ impl Broker {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (broker, closing) = (self.downgrade(), self.closing().clone());
+            let interval = self.config().lineage.interval.into();
             let timer = runtime.spawn(async move {
                 tokio::select! {
-                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = tokio::time::sleep(interval) => {}
                     // Closing writes them.
                     () = closing.cancelled() => return,
                 }
                 if let Some(broker) = broker.upgrade() {
-                    broker.write_usage().await;
+                    let changed = broker.write_traffic().await;
+                    broker.look_for_copies(&changed);
                 }
             });
             pages.timer = Some(timer.abort_handle());
         }
     }
 
-    /// Writes the counts that have changed; failing is logged, and they are written with the next.
-    pub(crate) async fn write_usage(&self) {
+    /// Writes the traffic that has changed, and says of which products. Failing is logged, and it is
+    /// written with the next.
+    pub(crate) async fn write_traffic(&self) -> Vec<Arc<str>> {
         let changed = {
             let mut pages = self.ledger().0.lock();
             pages.timer = None;
@@ -100,26 +112,32 @@ impl Broker {
         for some in changed.chunks(UNDER_WAY) {
             let mut answers = Vec::with_capacity(some.len());
             for id in some {
-                answers.extend(self.submit_usage(id).await);
+                answers.extend(self.submit_traffic(id).await);
             }
             for (product, answer) in answers {
                 if let Ok(Err(error)) = answer.await {
-                    tracing::warn!(product = &*product.name, %error, "its counts of use were not written");
-                    if product.usage.begins_to_change() {
+                    tracing::warn!(product = &*product.name, %error, "its lineage was not written");
+                    if product.traffic.begins_to_change() {
                         self.ledger().0.lock().changed.push(Arc::clone(&product.id));
                     }
                 }
             }
         }
+        changed
     }
 
-    async fn submit_usage(
+    async fn submit_traffic(
         &self,
         product_id: &str,
     ) -> Option<(Arc<ProductHandle>, oneshot::Receiver<meshlog_storage::Result<()>>)> {
+        // A broker in memory has nowhere to keep it.
+        if self.config().data_dir.is_none() {
+            self.catalogue().find(product_id)?.traffic.begin_to_write();
+            return None;
+        }
         let present = self.catalogue().keep_id(product_id).await;
         let product = self.catalogue().find(product_id)?;
-        let value = Bytes::from(product.usage.snapshot().encode_to_vec());
+        let value = Bytes::from(product.traffic.snapshot().encode_to_vec());
         let control = Control::SetState { key: key(product_id), value: Some(value) };
         let (answer, answered) = oneshot::channel();
         let entry = Entry { controls: vec![control], ..Entry::default() };
@@ -131,10 +149,17 @@ impl Broker {
     }
 }
 
-fn bytes_of(batches: &[server_v1::StoredBatch]) -> usize {
-    batches.iter().map(|batch| batch.batch.len()).sum()
+/// Batches in runs of the same schema version: mostly there is one.
+fn of_one_version(
+    batches: &[server_v1::StoredBatch],
+) -> impl Iterator<Item = &[server_v1::StoredBatch]> {
+    batches.chunk_by(|one, next| one.schema_version == next.schema_version)
 }
 
 fn records_in(batches: &[server_v1::StoredBatch]) -> u64 {
     batches.iter().map(|batch| u64::from(batch.count.saturating_sub(batch.skip))).sum()
+}
+
+fn bytes_in(batches: &[server_v1::StoredBatch]) -> u64 {
+    batches.iter().map(|batch| batch.batch.len() as u64).sum()
 }
