@@ -8,8 +8,8 @@ pub mod backup;
 mod broker;
 mod caller;
 pub mod catalogue;
-mod compatibility;
 mod certificates;
+mod compatibility;
 pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;

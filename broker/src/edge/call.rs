@@ -133,10 +133,7 @@ pub(super) async fn unknown(request: Request<Body>) -> Response<Body> {
     let path = request.uri().path();
     match grpc_kind(request.headers()) {
         Some(kind) => {
-            grpc_answer(
-                &Status::unimplemented(format!("there is no {path}; ask reflection")),
-                kind,
-            )
+            grpc_answer(&Status::unimplemented(format!("there is no {path}; ask reflection")), kind)
         }
         None => problem(&Error::new(
             Reason::RouteNotFound,

@@ -47,7 +47,7 @@ pub(super) struct Services {
 const DISK: &str = "meshlog.disk";
 
 /// What health is told about; the empty name is the whole server.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "",
     DISK,
     <RecordServiceServer<Records> as NamedService>::NAME,

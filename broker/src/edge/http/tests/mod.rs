@@ -6,7 +6,8 @@ mod grpc_web;
 mod records;
 mod tail;
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -14,7 +15,8 @@ use meshlog_proto::v1;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::call;
+use crate::edge::call::Calls;
+use crate::edge::limits::Limits;
 use crate::edge::services::Services;
 use crate::{Broker, Caller, Config};
 
@@ -22,7 +24,7 @@ use crate::{Broker, Caller, Config};
 pub(super) struct Port {
     pub(super) broker: Broker,
     pub(super) drain: CancellationToken,
-    router: Router,
+    calls: Calls,
 }
 
 /// What came back.
@@ -70,7 +72,8 @@ impl Port {
         let broker = Broker::open(config).unwrap();
         let drain = CancellationToken::new();
         let router = Services::new(&broker, &drain).await.unwrap().router();
-        Self { broker, drain, router }
+        let calls = Calls::new(router, Limits::new(broker.config()));
+        Self { broker, drain, calls }
     }
 
     /// With a product in `sandbox` that takes anything.
@@ -98,7 +101,8 @@ impl Port {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        call::answer(self.router.clone(), request.body(body.into()).unwrap()).await
+        let request = request.body(body.into()).unwrap();
+        self.calls.clone().answer(Arc::default(), request).await
     }
 
     /// One call to its end.
