@@ -136,7 +136,7 @@ impl Driver {
             if begun.elapsed() > PATIENCE {
                 return Err("chromedriver does not answer".to_owned());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            pause();
         }
         let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         flags.push(format!("--user-data-dir={}", driver._profile.path().display()));
@@ -162,7 +162,7 @@ impl Driver {
                 Value::Null if begun.elapsed() > PATIENCE => {
                     return Err("the page is not done in time".to_owned());
                 }
-                Value::Null => std::thread::sleep(Duration::from_millis(50)),
+                Value::Null => pause(),
                 done => return Ok(done),
             }
         }
@@ -189,6 +189,11 @@ impl Drop for Driver {
         _ = self.process.kill();
         _ = self.process.wait();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "another program tells nobody that it is ready")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
 }
 
 /// The driver wants the whole path of its browser.
