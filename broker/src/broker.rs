@@ -106,6 +106,7 @@ impl Broker {
         let parts = components(Arc::new(RecordBatchCodec), wakeups.clone());
         let directory = config.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
         let options = config.storage.options(directory.clone());
+        let backups = Backups::new(config.storage.backup_rate.0);
         let storage = Storage::open(options, parts)
             .map_err(|error| Error::from(error).with("directory", directory.display()))?;
         let catalogue = Catalogue::open(&storage)?;
@@ -119,7 +120,7 @@ impl Broker {
                 ledger: Ledger::default(),
                 copy_watch: CopyWatch::default(),
                 sampling: Sampling::default(),
-                backups: Backups::default(),
+                backups,
                 forecast: Forecast::default(),
                 metrics: Arc::default(),
                 turn: AtomicU32::new(0),

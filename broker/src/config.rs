@@ -60,9 +60,13 @@ pub struct StorageConfig {
     /// A partition is compacted when this much of it was not, and half as much as the rest.
     /// Default 4 MiB.
     pub compaction_min: ByteSize,
-    /// Bytes a second that merging and compaction read and write at most; a quarter of it while
-    /// appends are busy. Default 64 MiB.
+    /// Bytes a second that merging and compaction read and write; a quarter of it while appends are
+    /// busy, and more, without a limit in the end, as what waits for them grows. 0 switches both
+    /// off. Default 64 MiB.
     pub merge_rate: ByteSize,
+    /// Bytes a second that all backups together read at most. 0: as many as they can. Default
+    /// 128 MiB.
+    pub backup_rate: ByteSize,
 }
 
 impl Default for StorageConfig {
@@ -78,6 +82,7 @@ impl Default for StorageConfig {
             file_max: ByteSize(options.file_bytes_max),
             compaction_min: ByteSize(options.compaction_bytes_min),
             merge_rate: ByteSize(options.merge_bytes_per_second),
+            backup_rate: ByteSize(128 << 20),
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::time::proto_time;
 /// How often a server looks.
 #[cfg(feature = "edge")]
 pub(crate) const LOOK: Duration = Duration::from_secs(60);
+/// How often health is told whether appends are refused.
+#[cfg(feature = "edge")]
+pub(crate) const CHECK: Duration = Duration::from_secs(2);
 /// What was seen longer ago does not count.
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Before this long a rate means nothing.
@@ -131,15 +134,23 @@ impl Broker {
         (Some(message), warning)
     }
 
-    /// Looks, and tells the log if the disk fills.
+    /// True while appends are refused, for lack of room or for good.
     #[cfg(feature = "edge")]
-    pub(crate) fn watch_space(&self) {
+    pub(crate) fn is_full(&self) -> bool {
+        self.storage().health().appends_refused.is_some()
+    }
+
+    /// Looks, and tells the log if the disk fills; answers whether it does.
+    #[cfg(feature = "edge")]
+    pub(crate) fn watch_space(&self) -> bool {
         let (_, warning) = self.disk_space();
+        let is_short = warning.is_some();
         if self.forecast().is_new(warning.as_ref())
             && let Some(warning) = warning
         {
             tracing::warn!("{warning}");
         }
+        is_short
     }
 }
 

@@ -26,7 +26,8 @@ pub(crate) enum LogFormat {
 }
 
 impl LogFormat {
-    fn is_json(self) -> bool {
+    /// Whether a program reads the lines; then nothing else may stand between them.
+    pub(crate) fn is_json(self) -> bool {
         match self {
             Self::Auto => !output::stderr_is_terminal(),
             Self::Text => false,

@@ -63,7 +63,8 @@ impl Serve {
                 self.data_dir.or(config.data_dir).or_else(settings::default_data_dir).ok_or_else(
                     || Failure::usage("there is no home directory; name one with --data-dir DIR"),
                 )?;
-            if !self.print_config {
+            // The first line of the log says it too.
+            if !self.print_config && !format.is_json() {
                 out.note(format_args!("data directory: {}", directory.display()));
             }
             config.data_dir = Some(directory);

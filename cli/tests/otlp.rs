@@ -49,7 +49,7 @@ impl TraceService for Collector {
         let resources = request.into_inner().resource_spans;
         let scopes = resources.into_iter().flat_map(|resource| resource.scope_spans);
         self.spans.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 
@@ -62,7 +62,7 @@ impl LogsService for Collector {
         let resources = request.into_inner().resource_logs;
         let scopes = resources.into_iter().flat_map(|resource| resource.scope_logs);
         self.logs.lock().unwrap().extend(scopes.flat_map(|scope| scope.log_records));
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 

@@ -106,7 +106,10 @@ impl Engine {
     ) -> Self {
         let durable = recovered.committer.lsn.0;
         let proven = recovered.committer.is_proven;
-        let newest = recovered.state.folded().newest_time;
+        let (newest, doubt) = {
+            let folded = recovered.state.folded();
+            (folded.newest_time, folded.clock_doubt)
+        };
         let clock = Arc::clone(&parts.clock);
         Self {
             admission: Admission::new(options.in_flight_bytes),
@@ -119,7 +122,7 @@ impl Engine {
             chunks: ChunkCache::new(options.chunk_cache_bytes),
             slots: Mutex::new(recovered.slots),
             keeper: recovered.keeper,
-            retention: Retention::new(clock.now(), clock.monotonic(), newest),
+            retention: Retention::new(clock.now(), clock.monotonic(), newest, doubt),
             merger: Merger::default(),
             reads: ReadQueue::default(),
             backups: LivePins::default(),

@@ -298,6 +298,11 @@ impl Files {
         self.table.read().finished.values().cloned().collect()
     }
 
+    /// Bytes that all finished files take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.table.read().finished.values().map(|(file, _)| file.size()).sum()
+    }
+
     /// True if no file is finished yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.read().finished.is_empty()

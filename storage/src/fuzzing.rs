@@ -181,6 +181,7 @@ fn options() -> Options {
         ring_bytes: 0,
         chunk_cache_bytes: 0,
         compaction_bytes_min: 0,
+        merge_bytes_per_second: u64::MAX,
         ..Options::default()
     }
 }

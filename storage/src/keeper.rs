@@ -2,7 +2,10 @@
 //! given back, the reserve.
 //!
 //! Checkpoints are due 10 s after the first change or after 1 GiB, at most one a second, none
-//! while nothing changes.
+//! while nothing changes. Files in which nothing is alive any more go with the second checkpoint
+//! after that. So where they pile up checkpoints come sooner: once they are as much as a file,
+//! and more than one a second once they are a quarter of the directory. Then only what writing
+//! one takes keeps them apart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,10 +26,17 @@ const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
 const CHECKPOINT_BYTES: u64 = 1 << 30;
 const CHECKPOINT_SPACING: Duration = Duration::from_secs(1);
 const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// Checkpoints, and looks for dead files, take at most this part of the time.
+const SHARE: u32 = 10;
+/// So many dead files, and this part of all files, are worth a checkpoint at once.
+const HURRY_FILES: u64 = 4;
+const HURRY_SHARE: u64 = 4;
 /// Groups of at least this size gain little from overwriting written blocks.
 const LARGE_GROUP: u64 = 512 << 10;
 /// Files looked at for the first time before one checkpoint.
 const LOOKS: usize = 256;
+/// Checkpoints after which nothing kept names a file any more.
+const NEEDED: u32 = 2;
 /// Free slots kept, the reserve included.
 const FREE_SLOTS: usize = 3;
 
@@ -51,6 +61,12 @@ struct Inner {
     newly_dirty: bool,
     bytes_since: u64,
     last_checkpoint: Option<Duration>,
+    /// After the last checkpoint there is no other before then.
+    rest_until: Duration,
+    /// Files may have died since they were looked at.
+    has_freed: bool,
+    /// They are not looked at again before then.
+    look_after: Duration,
     kept: Kept,
     retiring: Vec<Retiring>,
     space_retry: Option<Duration>,
@@ -69,6 +85,14 @@ pub(crate) struct Retiring {
 impl Retiring {
     fn is_held(&self) -> bool {
         self.readable.as_ref().is_some_and(ReadableFile::is_held)
+    }
+}
+
+impl Inner {
+    /// Bytes of files that only wait for checkpoints.
+    fn dead_bytes(&self) -> u64 {
+        let waiting = self.retiring.iter().filter(|file| file.checkpoints < NEEDED);
+        waiting.map(|waiting| waiting.file.size()).sum()
     }
 }
 
@@ -164,9 +188,10 @@ impl Keeper {
         self.changed.notify_one();
     }
 
-    /// Something else than a write changed.
+    /// Something else than a write changed: a file was finished, or records went.
     pub(crate) fn wake(&self) {
-        self.inner.lock().woken = true;
+        let mut inner = self.inner.lock();
+        (inner.woken, inner.has_freed) = (true, true);
         self.changed.notify_one();
     }
 
@@ -210,8 +235,32 @@ impl Keeper {
         }
         let retry = self.keep_space(engine);
         self.prepare_file(engine);
+        let look = self.look_for_dead(engine);
         let checkpoint = self.checkpoint_if_due(engine);
-        [retention, retry, checkpoint].into_iter().flatten().min()
+        [retention, retry, look, checkpoint].into_iter().flatten().min()
+    }
+
+    /// Takes files that died out of the table, so that the next checkpoints let them go.
+    fn look_for_dead(&self, engine: &Engine) -> Option<Duration> {
+        let now = engine.parts.clock.monotonic();
+        {
+            let mut inner = self.inner.lock();
+            if !inner.has_freed {
+                return None;
+            }
+            if now < inner.look_after {
+                return Some(inner.look_after - now);
+            }
+            inner.has_freed = false;
+        }
+        // A checkpoint that is being written may name what is taken out of the table meanwhile.
+        let _no_checkpoint = self.writing.lock();
+        let knows_all = self.retire(engine, LOOKS);
+        let took = engine.parts.clock.monotonic() - now;
+        let mut inner = self.inner.lock();
+        inner.has_freed |= !knows_all;
+        inner.look_after = now + took * SHARE;
+        (!knows_all).then_some(inner.look_after - now)
     }
 
     /// Files that hold records of a stream and that nobody needs any more.
@@ -323,8 +372,14 @@ impl Keeper {
             let by_age = since + CHECKPOINT_AGE;
             let by_bytes =
                 if inner.bytes_since >= CHECKPOINT_BYTES { Duration::ZERO } else { by_age };
-            let spaced = inner.last_checkpoint.map_or(Duration::ZERO, |at| at + CHECKPOINT_SPACING);
-            let due = by_age.min(by_bytes).max(spaced);
+            let dead = inner.dead_bytes();
+            let is_early = dead >= inner.next_bytes;
+            let by_dead = if is_early { Duration::ZERO } else { by_age };
+            let hurries = dead >= HURRY_FILES * inner.next_bytes
+                && dead >= (engine.files.bytes() + dead) / HURRY_SHARE;
+            let spacing = if hurries { Duration::ZERO } else { CHECKPOINT_SPACING };
+            let spaced = inner.last_checkpoint.map_or(Duration::ZERO, |at| at + spacing);
+            let due = by_age.min(by_bytes).min(by_dead).max(spaced).max(inner.rest_until);
             if now < due {
                 return Some(due - now);
             }
@@ -333,8 +388,11 @@ impl Keeper {
             inner.last_checkpoint = Some(now);
         }
         self.checkpoint(engine);
-        let has_retiring = !self.inner.lock().retiring.is_empty();
-        has_retiring.then_some(CHECKPOINT_AGE)
+        let took = engine.parts.clock.monotonic() - now;
+        let mut inner = self.inner.lock();
+        inner.rest_until = now + took * SHARE;
+        let wait = if inner.dead_bytes() > 0 { CHECKPOINT_SPACING } else { CHECKPOINT_AGE };
+        (!inner.retiring.is_empty()).then_some(wait)
     }
 
     /// Writes the first checkpoint after recovery. What of the older files can be given back is
@@ -368,7 +426,7 @@ impl Keeper {
                 retiring.checkpoints += 1;
             }
             let spared = skips("the second checkpoint before a file is used again");
-            let needed = if spared { 1 } else { 2 };
+            let needed = if spared { 1 } else { NEEDED };
             let (ready, rest) = std::mem::take(&mut inner.retiring)
                 .into_iter()
                 .partition(|file| file.checkpoints >= needed && !file.is_held());
@@ -377,7 +435,7 @@ impl Keeper {
         };
         give_back(engine, ready);
         let mut reservation = engine.reservation.lock();
-        reservation.forget_producers(&engine.state.folded().producers);
+        reservation.forget_producers();
         reservation.shrink();
         drop(reservation);
         engine.chunks.shrink();

@@ -28,11 +28,12 @@ pub struct Options {
     pub file_bytes_min: u64,
     /// Largest journal file. Default 128 MiB.
     pub file_bytes_max: u64,
-    /// Producers remembered at once, in about 300 bytes each, with twice as many outcomes of
+    /// Producers remembered at once, in at most 256 bytes each while idle, with twice as many outcomes of
     /// their appends; the least recently used beyond that come back with a new epoch. Default 262,144.
     pub producers_max: usize,
-    /// Bytes a second that a merge reads and writes, at most; while appends are busy a quarter.
-    /// Default 64 MiB.
+    /// Bytes a second that a merge reads and writes; a quarter of it while appends are busy, and
+    /// more, without a limit in the end, as what waits for merges grows. 0: nothing is merged but
+    /// to erase. Default 64 MiB.
     pub merge_bytes_per_second: u64,
     /// Batches that a merge holds in memory to sort them. Default 32 MiB.
     pub merge_memory_bytes: usize,

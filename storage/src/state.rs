@@ -13,6 +13,7 @@ use crate::format::{ControlRecord, Frame, FrameKind, MergedRecord};
 use crate::journal::{FileProgress, Tail};
 use crate::position::{FileSequence, Lsn, Offset, StreamId, Timestamp};
 use crate::producers::{Outcome, Producers};
+use crate::retention::Doubt;
 use crate::stream::{Addition, Stream};
 
 /// Everything the journal says, up to one group.
@@ -34,6 +35,8 @@ pub(crate) struct Folded {
     pub(crate) last_merge: u64,
     /// The newest wall time that the journal names.
     pub(crate) newest_time: Timestamp,
+    /// How far off the clock was, as far as the journal tells when it is opened.
+    pub(crate) clock_doubt: Doubt,
     pub(crate) producers: Producers,
     pub(crate) values: BTreeMap<Bytes, Bytes>,
     /// What was found damaged, one sentence each.

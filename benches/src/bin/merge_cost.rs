@@ -1,6 +1,11 @@
 //! What merging and compaction cost those who append: the same load at half the peak, once into
-//! files that die whole, once into files that must be merged, and compacted as well.
-#![expect(clippy::print_stdout, reason = "the report is this program's output")]
+//! files that die whole, once into files that must be merged, and compacted as well. And whether
+//! the directory follows what is retained: its size over time.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the report is this program's output"
+)]
 
 use std::{
     io,
@@ -33,6 +38,9 @@ struct Args {
     /// Append at most so many megabytes a second, though half the peak may be more.
     #[arg(long, default_value_t = f64::INFINITY)]
     at_most: f64,
+    /// Only compare merging switched off with merging that has nothing to do, in pairs.
+    #[arg(long)]
+    idle: bool,
     /// Give up if the log takes more gigabytes than this.
     #[arg(long, default_value_t = 24.0)]
     space: f64,
@@ -58,6 +66,8 @@ const KEYS: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
+    /// As [`Beside::Nothing`], with merging switched off.
+    Off,
     /// All streams are limited alike: files die whole, and nothing is merged.
     Nothing,
     /// One stream in eight keeps eight times as much: files must be merged.
@@ -70,7 +80,7 @@ impl Beside {
     fn policy(self, index: u64) -> Policy {
         let bytes = |bytes| Policy { max_bytes: Some(bytes), ..Policy::default() };
         match (self, index % 8) {
-            (Self::Nothing, _) => bytes(KEPT),
+            (Self::Off | Self::Nothing, _) => bytes(KEPT),
             (Self::MergeAndCompaction, 1) => Policy {
                 compact: Some(Compaction { tombstone_min_age: Duration::from_secs(60) }),
                 ..Policy::default()
@@ -102,12 +112,28 @@ impl BatchCodec for Fixed {
     }
 }
 
+impl Beside {
+    /// Bytes that all streams retain.
+    fn retained(self) -> u64 {
+        (0..STREAMS)
+            .map(|index| {
+                let policy = self.policy(index);
+                let compacted = KEYS * RECORD as u64;
+                policy.max_bytes.unwrap_or(compacted)
+            })
+            .sum()
+    }
+}
+
 struct Sample {
     bytes_per_second: f64,
     /// Milliseconds from the append to its acknowledgement, as 99 of 100 take at most.
     p99: f64,
     merged_bytes_per_second: f64,
+    /// Of the directory, at most.
     gigabytes_on_disk: f64,
+    /// That, beside what is retained.
+    to_retained: f64,
 }
 
 fn main() -> io::Result<()> {
@@ -116,7 +142,11 @@ fn main() -> io::Result<()> {
     let limit = Duration::from_secs_f64(args.seconds);
     let peak = measure(&args, root.path(), Beside::Nothing, f64::INFINITY, limit / 3)?;
     let rate = (peak.bytes_per_second / 2.0).min(args.at_most * 1e6);
-    let cases = vec![Beside::Nothing, Beside::Merge, Beside::MergeAndCompaction];
+    let cases = if args.idle {
+        vec![Beside::Off, Beside::Nothing]
+    } else {
+        vec![Beside::Nothing, Beside::Merge, Beside::MergeAndCompaction]
+    };
     let series =
         args.rounds.run(cases, |beside| measure(&args, root.path(), *beside, rate, limit))?;
     let idle = series.measured[0].spread(|sample| sample.p99).median;
@@ -132,6 +162,7 @@ fn main() -> io::Result<()> {
                 measured.spread(|sample| sample.p99 / idle),
                 measured.spread(|sample| sample.merged_bytes_per_second / 1e6),
                 measured.spread(|sample| sample.gigabytes_on_disk),
+                measured.spread(|sample| sample.to_retained),
             ],
         })
         .collect();
@@ -148,7 +179,8 @@ fn main() -> io::Result<()> {
                 "commit p99, ms",
                 "to that of the first",
                 "merged, MB/s",
-                "on disk, GB",
+                "on disk at most, GB",
+                "of what is retained",
             ],
             rows,
         }],
@@ -166,7 +198,10 @@ fn measure(
     limit: Duration,
 ) -> io::Result<Sample> {
     let directory = tempfile::tempdir_in(root)?;
-    let options = Options { directory: directory.path().to_owned(), ..Options::default() };
+    let mut options = Options { directory: directory.path().to_owned(), ..Options::default() };
+    if beside == Beside::Off {
+        options.merge_bytes_per_second = 0;
+    }
     let parts = Components::on_disk(Arc::new(Fixed), Arc::new(NoObserver));
     let storage = Storage::open(options, parts).map_err(io::Error::other)?;
     let mut streams = Vec::new();
@@ -186,6 +221,7 @@ fn measure(
     let (mut sent, mut counted, mut tag) = (0.0, 0.0, 0_u64);
     let mut before = storage.stats().merged_bytes;
     let mut is_counting = false;
+    let mut watched = Watched::new(beside, args.space);
     while begun.elapsed() < limit {
         if !is_counting && Instant::now() >= measured_from {
             (is_counting, before) = (true, storage.stats().merged_bytes);
@@ -209,16 +245,10 @@ fn measure(
         if is_counting {
             counted += length;
         }
-        if tag.is_multiple_of(8192) {
-            let bytes = size_of(directory.path())?;
-            if bytes > args.space * 1e9 {
-                return Err(io::Error::other("the log takes more than --space allows"));
-            }
-        }
+        watched.look(directory.path(), begun.elapsed())?;
     }
     let seconds = measured_from.elapsed().as_secs_f64();
     let merged = (storage.stats().merged_bytes - before) as f64;
-    let gigabytes_on_disk = size_of(directory.path())? / 1e9;
     storage.close().map_err(io::Error::other)?;
     let taken = taken.lock().map_err(|_| io::Error::other("an outcome was lost"))?;
     if taken.failed > 0 {
@@ -228,8 +258,42 @@ fn measure(
         bytes_per_second: counted / seconds,
         p99: taken.times.value_at_quantile(0.99) as f64 / 1e3,
         merged_bytes_per_second: merged / seconds,
-        gigabytes_on_disk,
+        gigabytes_on_disk: watched.most / 1e9,
+        to_retained: watched.most / beside.retained() as f64,
     })
+}
+
+/// The size of the directory over time, told each second.
+struct Watched {
+    beside: Beside,
+    limit: f64,
+    most: f64,
+    next: Duration,
+}
+
+impl Watched {
+    fn new(beside: Beside, gigabytes: f64) -> Self {
+        Self { beside, limit: gigabytes * 1e9, most: 0.0, next: Duration::ZERO }
+    }
+
+    fn look(&mut self, directory: &Path, elapsed: Duration) -> io::Result<()> {
+        if elapsed < self.next {
+            return Ok(());
+        }
+        self.next = elapsed + Duration::from_secs(1);
+        let bytes = size_of(directory)?;
+        self.most = self.most.max(bytes);
+        let ratio = bytes / self.beside.retained() as f64;
+        let (second, gigabytes) = (elapsed.as_secs(), bytes / 1e9);
+        eprintln!(
+            "{:?}, {second} s: {gigabytes:.2} GB, {ratio:.2} × what is retained",
+            self.beside
+        );
+        if bytes > self.limit {
+            return Err(io::Error::other("the log takes more than --space allows"));
+        }
+        Ok(())
+    }
 }
 
 /// What appends took, in microseconds.

@@ -6,8 +6,10 @@
 //!
 //! The client reads at its own pace; nothing is read ahead. What it keeps pinned is bounded: two
 //! backups at once, each of which ends when its client takes nothing for five minutes, or takes
-//! longer than a day altogether.
+//! longer than a day altogether. Together they read no faster than their rate, so that those who
+//! append and read keep the rest of the disk.
 
+mod rate;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +37,7 @@ use crate::Caller;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
 use crate::time::proto_time;
+use rate::Rate;
 
 /// Bytes of a file in one message.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -49,11 +52,14 @@ const HAVE_MAX: usize = 50_000;
 #[derive(Debug)]
 pub(crate) struct Backups {
     seats: Arc<Semaphore>,
+    rate: Arc<Rate>,
 }
 
-impl Default for Backups {
-    fn default() -> Self {
-        Self { seats: Arc::new(Semaphore::new(AT_ONCE)) }
+impl Backups {
+    /// Which together read so many bytes a second; 0: as many as they can.
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        let seats = Arc::new(Semaphore::new(AT_ONCE));
+        Self { seats, rate: Arc::new(Rate::new(bytes_per_second)) }
     }
 }
 
@@ -79,6 +85,7 @@ pub struct Backup {
     next: Next,
     damage: Vec<String>,
     patience: Watch,
+    rate: Arc<Rate>,
     stop: CancellationToken,
     closing: CancellationToken,
     _seat: OwnedSemaphorePermit,
@@ -147,6 +154,7 @@ impl Broker {
             have,
             next: Next::Begin,
             damage,
+            rate: Arc::clone(&self.backups().rate),
             stop: CancellationToken::new(),
             closing: self.closing().clone(),
             _seat: seat,
@@ -191,6 +199,7 @@ impl Backup {
             }
             Next::File(index) => self.file(index).await,
             Next::Chunk(index, mut reader) => {
+                self.rate.take(CHUNK_BYTES as u64).await;
                 let read = blocking(move || {
                     let chunk = reader.next(CHUNK_BYTES);
                     (reader, chunk)

@@ -59,6 +59,9 @@ pub async fn serve(
     let mut failed = false;
     let mut looks = tokio::time::interval(crate::space::LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = tokio::time::interval(crate::space::CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut short, mut room) = (false, (false, false));
     let mut shutdown = std::pin::pin!(shutdown);
     tracing::info!(%address, "listening");
     loop {
@@ -66,7 +69,13 @@ pub async fn serve(
             () = shutdown.as_mut() => break,
             () = closing.cancelled() => break,
             Some(_) = open.join_next() => {}
-            _ = looks.tick() => broker.watch_space(),
+            _ = looks.tick() => short = broker.watch_space(),
+            _ = checks.tick(), if !failed => {
+                let now = (broker.is_full(), short);
+                if std::mem::replace(&mut room, now) != now {
+                    services.disk(now.0, now.1).await;
+                }
+            }
             () = journal_failed.cancelled(), if !failed => {
                 failed = true;
                 tracing::error!("the journal refuses appends; reads go on until a restart");

@@ -41,9 +41,14 @@ pub(super) struct Services {
     health: HealthReporter,
 }
 
+/// The room on the disk: not serving while appends are refused for lack of it, and while it is
+/// foretold to be full within a day.
+const DISK: &str = "meshlog.disk";
+
 /// What health is told about; the empty name is the whole server.
 const NAMES: [&str; 8] = [
     "",
+    DISK,
     <RecordServiceServer<Records> as NamedService>::NAME,
     <CatalogServiceServer<Catalog> as NamedService>::NAME,
     <SchemaServiceServer<Schemas> as NamedService>::NAME,
@@ -97,6 +102,15 @@ impl Services {
     pub(super) async fn records_not_serving(&self) {
         let name = <RecordServiceServer<Records> as NamedService>::NAME;
         self.health.set_service_status(name, ServingStatus::NotServing).await;
+    }
+
+    /// Tells whether appends are refused for lack of room, and whether room is getting short.
+    pub(super) async fn disk(&self, is_full: bool, is_short: bool) {
+        let status =
+            |is_bad| if is_bad { ServingStatus::NotServing } else { ServingStatus::Serving };
+        let name = <RecordServiceServer<Records> as NamedService>::NAME;
+        self.health.set_service_status(name, status(is_full)).await;
+        self.health.set_service_status(DISK, status(is_full || is_short)).await;
     }
 
     async fn tell(&self, status: ServingStatus) {

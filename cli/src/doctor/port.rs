@@ -53,6 +53,10 @@ pub(super) async fn look(address: SocketAddr) -> Finding {
                 let advice = "stop it and run `meshlog verify` on its directory";
                 return Finding::problem(WHAT, found, advice);
             }
+            // The forecast of the disk comes first among them.
+            if let Some(note) = storage.notes.first() {
+                return Finding::warning(WHAT, found, format!("it says: {note}"));
+            }
             Finding::ok(WHAT, found)
         }
         None => Finding::problem(

@@ -83,7 +83,7 @@ fn a_directory_of_another_version_is_refused_and_left_alone() {
     let data = broker.home.path().join("data");
     let format = data.join("meshlog.format");
     let ours = std::fs::read_to_string(&format).unwrap();
-    let theirs = ours.replace("version 2", "version 99");
+    let theirs = ours.replace("version 3", "version 99");
     assert_ne!(ours, theirs);
     std::fs::write(&format, &theirs).unwrap();
     let mut serve = command(broker.home.path());

@@ -170,7 +170,8 @@ fn the_dashboard_and_the_alerts_use_metrics_that_there_are() {
 fn log_lines_are_json_and_the_first_one_says_with_which_settings_it_runs() {
     let home = tempfile::tempdir().unwrap();
     let mut serve = command(home.path());
-    serve.args(["serve", "--in-memory", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let data = home.path().join("data").display().to_string();
+    serve.args(["serve", "--data-dir", &data, "--listen", "127.0.0.1:0", "--log-format", "json"]);
     let mut process = Process::start(serve);
     let address = process.line().strip_prefix("listening on ").unwrap().to_owned();
     let (head, _) = get(&address, "/metrics");

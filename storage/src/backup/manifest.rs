@@ -308,8 +308,8 @@ mod tests {
             ("8192 65536", "8192 65536 1"),
             ("8192 65536", "8192"),
             ("8192 65536", "-1 65536"),
-            ("format 2", "format 3"),
-            ("format 2", "formats 2"),
+            ("format 3", "format 4"),
+            ("format 3", "formats 3"),
             ("lsn 7\n", ""),
             ("backup 1", "backup 2"),
         ] {

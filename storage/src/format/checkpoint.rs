@@ -24,6 +24,8 @@ pub(crate) struct Checkpoint {
     pub(crate) sequence: FileSequence,
     pub(crate) position: u64,
     pub(crate) wall_time: Timestamp,
+    /// How far off the clock was within the last hour, in seconds; all ones: behind.
+    pub(crate) clock_doubt: u32,
     pub(crate) next_stream: u64,
     /// Merges begun so far, at least.
     pub(crate) last_merge: u64,
@@ -124,7 +126,7 @@ impl Checkpoint {
         let mut out = Vec::new();
         out.put_slice(&MAGIC);
         out.put_u32_le(VERSION);
-        out.put_u32_le(0);
+        out.put_u32_le(self.clock_doubt);
         for number in [
             self.lsn.0,
             self.sequence.0,
@@ -235,11 +237,12 @@ impl Checkpoint {
             return Err(Malformed("not a checkpoint"));
         }
         let version = source.u32()?;
-        if ![VERSION_1, VERSION].contains(&version) || source.u32()? != 0 {
+        if ![VERSION_1, VERSION].contains(&version) {
             return Err(Malformed("another version of the checkpoint"));
         }
         let is_first = version == VERSION_1;
         let mut checkpoint = Self {
+            clock_doubt: source.u32()?,
             lsn: Lsn(source.u64()?),
             sequence: FileSequence(source.u64()?),
             position: source.u64()?,

@@ -6,7 +6,7 @@ use super::source::Malformed;
 pub(crate) const FORMAT_FILE: &str = "meshlog.format";
 
 /// The version of the format on disk that this code writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The oldest version that this code opens. It is of version [`FORMAT_VERSION`] from then on.
 pub(crate) const FORMAT_VERSION_MIN: u32 = 1;

@@ -226,8 +226,8 @@ impl Frame {
     }
 }
 
-/// Where a stream stood after the last group with batches before this one. Repeated in the group
-/// that follows, so that damage to a group does not hide which offsets it gave out.
+/// Where a stream stood after the last group that gave out offsets of it. Repeated in the groups
+/// that follow, so that damage to a group does not hide which offsets it gave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamEnd {
     pub(crate) stream: StreamId,

@@ -1,4 +1,4 @@
-//! Golden bytes: what version 2 writes, for ever. A test that fails here means that directories
+//! Golden bytes: what version 3 writes, for ever. A test that fails here means that directories
 //! of users can no longer be read.
 
 use std::time::Duration;
@@ -57,9 +57,19 @@ fn policy() -> Policy {
     }
 }
 
+#[test]
+fn a_group_says_how_far_back_its_ends_reach() {
+    let header = GroupHeader { reach: 0x0102, ..header(0, 0) };
+    let mut bytes = Vec::new();
+    header.encode(Salted::new(&[7; 16], header.sequence, header.lsn.0), &mut bytes);
+    assert_eq!(bytes[4..8], [0, 0, 2, 1]);
+    assert_eq!(GroupHeader::decode(&[7; 16], header.sequence, &bytes), Ok(header));
+}
+
 /// The header of a group of that many frames, whose table begins at 69.
 fn header(frames: u32, ends: u32) -> GroupHeader {
     GroupHeader {
+        reach: 0,
         is_seal: false,
         sequence: FileSequence(2),
         lsn: Lsn(41),
@@ -304,6 +314,7 @@ fn a_footer_of_several_streams() {
 #[test]
 fn a_checkpoint() {
     let checkpoint = Checkpoint {
+        clock_doubt: 0,
         lsn: Lsn(1),
         sequence: FileSequence(2),
         position: 3,
@@ -374,6 +385,14 @@ fn a_checkpoint() {
 }
 
 #[test]
+fn a_checkpoint_of_a_time_when_the_clock_was_off() {
+    let checkpoint = Checkpoint { clock_doubt: 0x0403_0201, ..Checkpoint::default() };
+    let bytes = checkpoint.encode();
+    assert_eq!(bytes[8..16], [2, 0, 0, 0, 1, 2, 3, 4]);
+    assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
+}
+
+#[test]
 fn a_checkpoint_with_a_forgotten_producer() {
     let checkpoint = Checkpoint { forgotten: vec![(65_537, 2)], ..Checkpoint::default() };
     let bytes = checkpoint.encode();
@@ -388,7 +407,7 @@ fn a_checkpoint_with_a_forgotten_producer() {
 #[test]
 fn the_format_file() {
     let text = DirectoryFormat::CURRENT.encode();
-    assert_eq!(text, "meshlog data directory\nversion 2\nfeatures 00000000 00000000 00000000\n");
+    assert_eq!(text, "meshlog data directory\nversion 3\nfeatures 00000000 00000000 00000000\n");
     assert_eq!(DirectoryFormat::decode(text.as_bytes()), Ok(DirectoryFormat::CURRENT));
     assert!(DirectoryFormat::decode(b"something else\n").is_err());
 }

@@ -29,8 +29,11 @@ pub(crate) struct GroupHeader {
     pub(crate) table_bytes: u32,
     /// Salted.
     pub(crate) table_crc: u32,
-    /// Rows of the table after the frames: where streams of an earlier group stood.
+    /// Rows of the table after the frames: where streams of earlier groups stood.
     pub(crate) ends: u32,
+    /// So many groups before this one have no stream that the ends do not name; 0, in versions 1
+    /// and 2: nobody knows.
+    pub(crate) reach: u16,
     /// When the group was closed.
     pub(crate) wall_time: Timestamp,
 }
@@ -68,7 +71,7 @@ impl GroupHeader {
         let mut bytes = Vec::with_capacity(GROUP_HEADER_BYTES);
         bytes.put_u32_le(MAGIC);
         bytes.put_u16_le(if self.is_seal { FLAG_SEAL } else { 0 });
-        bytes.put_u16_le(0);
+        bytes.put_u16_le(self.reach);
         bytes.put_u64_le(self.sequence.0);
         bytes.put_u64_le(self.lsn.0);
         bytes.put_u32_le(self.length);
@@ -98,7 +101,7 @@ impl GroupHeader {
             return Err(Malformed("not a group"));
         }
         let flags = source.u16()?;
-        let reserved = source.u16()?;
+        let reach = source.u16()?;
         let header = Self {
             is_seal: flags & FLAG_SEAL != 0,
             sequence: FileSequence(source.u64()?),
@@ -111,6 +114,7 @@ impl GroupHeader {
             table_crc: source.u32()?,
             wall_time: Timestamp(source.u64()?),
             ends: source.u32()?,
+            reach,
         };
         let crc = source.u32()?;
         if header.sequence != sequence {
@@ -122,7 +126,7 @@ impl GroupHeader {
         {
             return Err(Malformed("header checksum differs"));
         }
-        if flags & !FLAG_SEAL != 0 || reserved != 0 {
+        if flags & !FLAG_SEAL != 0 {
             return Err(Malformed("reserved bits are set"));
         }
         let table_end = header.table_offset.checked_add(header.table_bytes);
@@ -153,6 +157,7 @@ mod tests {
             table_bytes: 208,
             table_crc: 5,
             ends: 0,
+            reach: 3,
             wall_time: Timestamp(9),
         }
     }

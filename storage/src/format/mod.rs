@@ -24,7 +24,7 @@ pub use directory::FORMAT_VERSION;
 pub(crate) use directory::{DirectoryFormat, FORMAT_FILE, FORMAT_VERSION_MIN};
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, PreviousFile};
 pub(crate) use footer::{Footer, FooterStream, RUN_SPAN, Run};
-pub(crate) use frame::{Frame, FrameKind, StreamEnd, Table};
+pub(crate) use frame::{FRAME_BYTES, Frame, FrameKind, StreamEnd, Table};
 pub(crate) use group::{GROUP_HEADER_BYTES, GroupHeader, Salted, round_up};
 pub(crate) use segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 pub(crate) use source::Malformed;

@@ -353,7 +353,9 @@ impl Committer {
         folded.position = position;
         engine.publish(self.lsn);
         self.file = CurrentFile { slot, header, position };
-        engine.merger.wake();
+        engine.retention.note_rolled();
+        engine.keeper.wake();
+        engine.merger.note_rolled();
         Ok(())
     }
 
@@ -375,6 +377,7 @@ impl Committer {
             table_bytes: body.len() as u32,
             table_crc: salted.crc(&body),
             ends: 0,
+            reach: 0,
             wall_time: engine.parts.clock.now(),
         };
         let mut bytes = BytesMut::with_capacity(length);
@@ -402,8 +405,8 @@ impl Committer {
         if !matches!(reservation.refusal, Some(Refusal::All(_))) {
             reservation.refusal = Some(Refusal::Data(refused.clone()));
         }
-        reservation.reset(engine.state.tails(), &engine.state.folded().producers);
-        reservation.ends = Arc::clone(&self.ends);
+        let ends = Arc::clone(&self.ends);
+        reservation.reset(engine.state.tails(), ends);
         drop(reservation);
         tracing::error!(error = %refused, "appends are refused");
         refuse(waiters, &refused);

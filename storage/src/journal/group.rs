@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
 
 use super::arena::join;
+use super::ends::Repeated;
 use crate::admission::Permit;
 use crate::entry::{Appended, Durability};
 use crate::error::{Error, Result};
@@ -62,9 +63,9 @@ pub(crate) struct ClosedGroup {
     pub(crate) table_offset: usize,
     pub(crate) table_bytes: usize,
     pub(crate) frames: usize,
-    /// Where the streams of the last group with batches before it stand: part of its table.
-    pub(crate) ends_before: Arc<[StreamEnd]>,
-    /// The same for the group after it.
+    /// Where streams of the groups before it stand: part of its table.
+    pub(crate) repeated: Repeated,
+    /// Where the streams of the last group with batches stand, this one counted.
     pub(crate) ends: Arc<[StreamEnd]>,
     /// From the header to the end of the padding.
     pub(crate) length: usize,
@@ -152,7 +153,7 @@ impl ClosedGroup {
         drop(fill);
         let salted = Salted::new(place.salt, place.sequence, place.lsn.0);
         let mut tail = self.tail;
-        Table::encode(&frames, &self.ends_before, &mut tail);
+        Table::encode(&frames, &self.repeated.ends, &mut tail);
         assert_eq!(tail.len(), self.table_bytes, "the table takes the room reserved for it");
         let header = GroupHeader {
             is_seal: false,
@@ -164,7 +165,8 @@ impl ClosedGroup {
             table_offset: self.table_offset as u32,
             table_bytes: self.table_bytes as u32,
             table_crc: salted.crc(&tail),
-            ends: self.ends_before.len() as u32,
+            ends: self.repeated.ends.len() as u32,
+            reach: self.repeated.reach,
             wall_time: place.wall_time,
         };
         let padding = self.length - self.table_offset - self.table_bytes;

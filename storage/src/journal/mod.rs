@@ -24,6 +24,7 @@
 
 mod arena;
 mod committer;
+mod ends;
 mod group;
 mod reservation;
 mod ring;

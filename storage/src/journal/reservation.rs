@@ -10,15 +10,19 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::arena::{ArenaPool, cut};
+use super::ends::Ends;
 use super::group::{ClosedGroup, Done, Group, Room, Waiter};
 use crate::disk::BLOCK;
 use crate::entry::{Appended, AppendedRange, Control, Durability, Entry, ProducerStamp};
 use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, Frame, FrameKind, GROUP_HEADER_BYTES, StreamEnd, round_up};
 use crate::position::{Lsn, Offset, StreamId, Timestamp};
-use crate::producers::{Lookup, ProducerKey, Producers, key, sequence_too_old};
+use crate::producers::{Lookup, ProducerKey, key, sequence_too_old};
 use crate::sabotage::skips;
 use crate::state::State;
+
+/// Producers with nothing under way that are known here, beside those of the last ten seconds.
+const PRODUCERS_MAX: usize = 16 << 10;
 
 /// Why entries are refused before they are looked at.
 #[derive(Clone, Debug)]
@@ -38,8 +42,8 @@ pub(crate) struct Reservation {
     last_length: usize,
     open: Option<OpenGroup>,
     ready: VecDeque<ClosedGroup>,
-    /// Where the streams of the last group with batches will stand: the next group repeats it.
-    pub(crate) ends: Arc<[StreamEnd]>,
+    /// What the next group repeats of where streams stand.
+    pub(crate) ends: Ends,
     next_ticket: u64,
     tails: HashMap<StreamId, Tail>,
     producers: HashMap<ProducerKey, InFlight>,
@@ -97,7 +101,7 @@ impl Reservation {
             last_length: 0,
             open: None,
             ready: VecDeque::new(),
-            ends: Arc::default(),
+            ends: Ends::default(),
             next_ticket: 1,
             tails: HashMap::new(),
             producers: HashMap::new(),
@@ -111,15 +115,12 @@ impl Reservation {
     pub(crate) fn reset(
         &mut self,
         tails: impl Iterator<Item = (StreamId, Tail)>,
-        producers: &Producers,
+        ends: Arc<[StreamEnd]>,
     ) {
+        self.ends.begin(ends, self.next_ticket);
         self.tails = tails.collect();
-        self.producers = producers
-            .positions()
-            .map(|(key, epoch, next_sequence)| {
-                (key, InFlight { epoch, next_sequence, pending: VecDeque::new() })
-            })
-            .collect();
+        // Where they stand is known to the state.
+        self.producers = HashMap::new();
     }
 
     /// Gives an entry its offsets and its room, or says why not.
@@ -380,7 +381,7 @@ impl Reservation {
             }
             self.close_open();
         }
-        let ends_bytes = self.ends.len() * StreamEnd::BYTES;
+        let ends_bytes = self.ends.bytes();
         let length = round_up(GROUP_HEADER_BYTES + payload_bytes + more_table + ends_bytes);
         // A group goes into the rest of an arena if twice the last one would fit there.
         let expected = length.max(2 * self.last_length);
@@ -404,13 +405,11 @@ impl Reservation {
         let tail = cut(&mut self.rest, length - open.bytes);
         debug_assert!(self.rest.capacity() == 0 || self.rest.as_ptr().addr().is_multiple_of(BLOCK));
         self.last_length = length;
-        let ends_before = Arc::clone(&self.ends);
-        let mut ends = open.ends;
-        if !ends.is_empty() {
-            // The highest end of each stream comes first.
-            ends.sort_unstable_by_key(|end| (end.stream, std::cmp::Reverse(end.end)));
-            ends.dedup_by_key(|end| end.stream);
-            self.ends = ends.into();
+        let padding = length - open.bytes - open.table_bytes;
+        let repeated = self.ends.repeated(self.next_ticket, padding);
+        let more = repeated.ends.len() * StreamEnd::BYTES - self.ends.bytes();
+        if !open.ends.is_empty() {
+            self.ends.advance(self.next_ticket, open.ends);
         }
         self.ready.push_back(ClosedGroup {
             ticket: self.next_ticket,
@@ -418,10 +417,10 @@ impl Reservation {
             head: open.head,
             tail,
             table_offset: open.bytes,
-            table_bytes: open.table_bytes,
+            table_bytes: open.table_bytes + more,
             frames: open.frames,
-            ends_before,
-            ends: Arc::clone(&self.ends),
+            repeated,
+            ends: self.ends.last(),
             length,
         });
         self.next_ticket += 1;
@@ -470,8 +469,9 @@ impl Reservation {
         if self.has_work() {
             return None;
         }
-        let table_bytes = self.ends.len() * StreamEnd::BYTES;
-        let length = round_up(GROUP_HEADER_BYTES + table_bytes);
+        let length = round_up(GROUP_HEADER_BYTES + self.ends.bytes());
+        let padding = length - GROUP_HEADER_BYTES - self.ends.bytes();
+        let repeated = self.ends.repeated(self.next_ticket, padding);
         if self.rest.capacity() < length {
             self.rest = self.arenas.take(length.max(self.group_bytes));
         }
@@ -484,10 +484,10 @@ impl Reservation {
             head,
             tail,
             table_offset: GROUP_HEADER_BYTES,
-            table_bytes,
+            table_bytes: repeated.ends.len() * StreamEnd::BYTES,
             frames: 0,
-            ends_before: Arc::clone(&self.ends),
-            ends: Arc::clone(&self.ends),
+            repeated,
+            ends: self.ends.last(),
             length,
         })
     }
@@ -523,11 +523,12 @@ impl Reservation {
         self.arenas.shrink(2);
     }
 
-    /// Forgets producers that the durable window has forgotten.
-    pub(crate) fn forget_producers(&mut self, producers: &Producers) {
-        // Producers come faster than they are forgotten, so a few more are known here.
-        if self.producers.len() > producers.len() + producers.len() / 4 {
-            self.producers.retain(|key, known| !known.pending.is_empty() || producers.knows(key));
+    /// Forgets producers with nothing under way, if there are many: the state knows where they
+    /// stand, but asking it may mean to wait for a checkpoint.
+    pub(crate) fn forget_producers(&mut self) {
+        if self.producers.len() > PRODUCERS_MAX {
+            self.producers.retain(|_, known| !known.pending.is_empty());
+            self.producers.shrink_to_fit();
         }
     }
 
@@ -537,21 +538,29 @@ impl Reservation {
         state: &State,
         durable: Durability,
     ) -> Result<Sequence> {
-        let Some(known) = self.producers.get(&key(stamp)) else {
-            let lowest = state.folded().producers.lowest_epoch(&key(stamp));
-            return admit_unknown(stamp, lowest);
+        let known = self.producers.get(&key(stamp));
+        let position = match known {
+            Some(known) => (known.epoch, known.next_sequence),
+            None => {
+                let folded = state.folded();
+                let Some(position) = folded.producers.position(&key(stamp)) else {
+                    return admit_unknown(stamp, folded.producers.lowest_epoch(&key(stamp)));
+                };
+                position
+            }
         };
-        if stamp.epoch < known.epoch && !skips("the fence of epochs") {
+        let (epoch, next) = position;
+        if stamp.epoch < epoch && !skips("the fence of epochs") {
             return Err(Error::new(
-                ErrorKind::ProducerFenced { epoch: known.epoch },
+                ErrorKind::ProducerFenced { epoch },
                 format!(
                     "epoch {} is over: a producer with the same id appends in epoch {}; stop this \
                      one, or give it an id of its own",
-                    stamp.epoch, known.epoch
+                    stamp.epoch, epoch
                 ),
             ));
         }
-        let next = if stamp.epoch > known.epoch { 0 } else { known.next_sequence };
+        let next = if stamp.epoch > epoch { 0 } else { next };
         if stamp.sequence == next || skips("the window of a producer") {
             return Ok(Sequence::Next);
         }
@@ -567,7 +576,8 @@ impl Reservation {
                 ),
             ));
         }
-        let pending = known.pending.iter().find(|(sequence, ..)| *sequence == stamp.sequence);
+        let mut pending = known.iter().flat_map(|known| &known.pending);
+        let pending = pending.find(|(sequence, ..)| *sequence == stamp.sequence);
         if let Some((_, ticket, appended)) = pending {
             return Ok(Sequence::UnderWay(*ticket, appended.clone()));
         }

@@ -23,8 +23,10 @@ use crate::position::{FileKey, Offset, StreamId};
 use crate::recovery::{ScannedGroup, Scanner};
 use crate::sabotage::{barrier, skips};
 
-/// Bytes of an input read in one step, at most, but for one group.
+/// Bytes of an input gone over in one step, at most, but for one group.
 const STEP_BYTES: u64 = 1 << 20;
+/// Read at once: of a file that is mostly dead little more than what is alive.
+const WINDOW: usize = 64 << 10;
 /// Memory of a held batch beside its payload, roughly.
 const HELD_BYTES: usize = 256;
 
@@ -119,7 +121,7 @@ impl Copying {
         (0..parts).for_each(|part| remove(engine, merge, part));
     }
 
-    /// Reads up to a megabyte, or writes a group, or finishes an output.
+    /// Goes over up to a megabyte, or writes a group, or finishes an output.
     pub(crate) fn step(&mut self, engine: &Engine) -> Result<Progress> {
         if !self.draining.is_empty() {
             return self.drain(engine).map(Progress::More);
@@ -171,7 +173,7 @@ impl Copying {
             self.input = Some(Input::open(engine, file)?);
         }
         let Some(mut input) = self.input.take() else { return Ok(0) };
-        let begun = input.position;
+        let (begun, read) = (input.position, input.scanner.bytes_read());
         while input.position < input.file.groups_end && input.position - begun < STEP_BYTES {
             let group = match input.group() {
                 Ok(group) => group?,
@@ -187,7 +189,7 @@ impl Copying {
             }
             input.position = group.position + u64::from(group.header.length);
         }
-        let read = input.position - begun;
+        let read = input.scanner.bytes_read() - read;
         if input.position < input.file.groups_end {
             self.input = Some(input);
         }
@@ -384,7 +386,7 @@ impl Input {
             .map(|entry| (entry.stream, (entry.runs[0].bytes, entry.bytes_inside() > 0)));
         let handle = engine.files.handle(file.place)?;
         Ok(Self {
-            scanner: Scanner::new(handle, file.salt, file.number()),
+            scanner: Scanner::with_window(handle, file.salt, file.number(), WINDOW),
             position: FILE_HEADER_BYTES as u64,
             bytes: bytes.collect(),
             file,

@@ -190,6 +190,8 @@ impl Erasing {
                         self.half_used.insert(file.key());
                     }
                 }
+                // Also what left the table since this began, be it before this look or after.
+                self.leaving.extend(engine.keeper.retiring_keys());
                 self.stage = Stage::GiveBack;
                 Ok(Next::Step(Duration::ZERO))
             }
@@ -305,8 +307,10 @@ fn set_aside(engine: &Engine) -> Result<Vec<String>> {
 
 /// How long so many bytes may take.
 fn pace(engine: &Engine, bytes: u64) -> Duration {
-    let rate = engine.options.merge_bytes_per_second.max(1);
-    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate)
+    // Who never merges has set no rate for this.
+    let nanos =
+        bytes.saturating_mul(1_000_000_000).checked_div(engine.options.merge_bytes_per_second);
+    Duration::from_nanos(nanos.unwrap_or_default())
 }
 
 /// A file that must be rewritten cannot be read.

@@ -10,7 +10,9 @@
 //!
 //! A sealed journal file is read in place, so nothing has to be merged; it is, when more than half
 //! of a file is dead, when many small files stand in a row, and when readers walk over much that
-//! is not theirs. A merge takes whole ranks in a row and its outputs stand at the last of them, so
+//! is not theirs. It goes slowly beside appends, and the faster the more waits for it (`pace`), so
+//! that the directory follows what is retained at any load. Files in which nothing is alive are
+//! not merged: they are given back as they are. A merge takes whole ranks in a row and its outputs stand at the last of them, so
 //! that for every stream a later file still holds later offsets. A file of such a row that is
 //! good as it is stays, unless an earlier input holds one of its streams.
 //!
@@ -21,8 +23,10 @@
 //! abandons the outputs and never touches an input. A damaged input is never merged: a merge that
 //! meets one is given up, the range is quarantined, and the file stays.
 
+mod compact;
 mod copy;
 mod erase;
+mod pace;
 mod plan;
 mod segment;
 
@@ -37,21 +41,25 @@ use crate::engine::Engine;
 use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::format::{ControlRecord, MergedRecord};
 use crate::position::{FileKey, Offset, StreamId};
+use compact::Compactions;
 use copy::{Copying, Progress};
 pub use erase::Erased;
 pub(crate) use erase::Told;
 use erase::{Erasing, Next};
+use pace::{Debt, Pace};
 use plan::{Estimate, Plan};
 
-/// Between two looks at all files.
+/// Between two looks at all files, but for busy times.
 const SPACING: Duration = Duration::from_secs(10);
+/// After so many finished files it is time to look as well.
+const ROLLS: u32 = 2;
+/// Looking takes at most this part of the time.
+const LOOKING_SHARE: u32 = 10;
 /// Steps of looking at files that were looked at before, between two plans: with very many files
 /// not all of them each time.
 const LOOKS_MAX: usize = 16;
 /// After an error, or without space.
 const BACK_OFF: Duration = Duration::from_secs(60);
-/// While appends are busy a merge takes this much longer.
-const BUSY_FACTOR: u32 = 4;
 
 /// The only one who merges.
 #[derive(Default)]
@@ -72,12 +80,14 @@ struct Signal {
     stopping: bool,
     /// Something changed that may make a merge worth while.
     changed: bool,
+    /// Files finished since the last look at all of them.
+    rolls: u32,
 }
 
 impl Default for Signal {
     /// At the start nobody knows what is there.
     fn default() -> Self {
-        Self { stopping: false, changed: true }
+        Self { stopping: false, changed: true, rolls: 0 }
     }
 }
 
@@ -87,8 +97,13 @@ struct Inner {
     estimates: BTreeMap<FileKey, Estimate>,
     /// Steps of looking at files since the last plan.
     looks: usize,
-    /// So much waits for merges that they take all the time they need.
-    is_urgent: bool,
+    /// What waits for merges, and for which epoch that is known.
+    debt: Debt,
+    debt_epoch: u64,
+    pace: Pace,
+    /// Of two plans that are worth while, not always the same kind comes first.
+    has_compacted: bool,
+    compactions: Compactions,
     /// Counts changes that make estimates old.
     epoch: u64,
     /// Inputs found damaged.
@@ -97,7 +112,12 @@ struct Inner {
     erasing: Option<Erasing>,
     wants_plan: bool,
     next_plan: Duration,
+    /// What the present plan's looks have taken.
+    looking: Duration,
+    /// Not before then, also if much is appended.
+    rest_until: Duration,
     appended: u64,
+    is_busy: bool,
 }
 
 #[derive(Default)]
@@ -116,6 +136,12 @@ impl Merger {
     pub(crate) fn wake(&self) {
         self.signal.lock().changed = true;
         self.changed.notify_one();
+    }
+
+    /// A file was finished.
+    pub(crate) fn note_rolled(&self) {
+        self.signal.lock().rolls += 1;
+        self.wake();
     }
 
     /// Erases what is dead of these streams now, and tells when it is done.
@@ -174,10 +200,14 @@ impl Merger {
     /// Does one piece of work; answers how long until the next is due.
     pub(crate) fn step(&self, engine: &Engine) -> Option<Duration> {
         let mut inner = self.inner.lock();
-        if std::mem::take(&mut self.signal.lock().changed) {
-            inner.epoch += 1;
-            inner.wants_plan = true;
-        }
+        let rolls = {
+            let mut signal = self.signal.lock();
+            if std::mem::take(&mut signal.changed) {
+                inner.epoch += 1;
+                inner.wants_plan = true;
+            }
+            signal.rolls
+        };
         let now = engine.parts.clock.monotonic();
         match std::mem::take(&mut inner.work) {
             Work::Nothing => {
@@ -187,9 +217,12 @@ impl Merger {
                 if !inner.wants_plan {
                     return None;
                 }
-                if now < inner.next_plan {
-                    return Some(inner.next_plan - now);
+                let is_rolled = rolls >= ROLLS && inner.looks == 0;
+                let next = if is_rolled { inner.rest_until } else { inner.next_plan };
+                if now < next {
+                    return Some(next - now);
                 }
+                self.signal.lock().rolls = 0;
                 self.plan(engine, &mut inner, now)
             }
             Work::Copying(copying) => self.copy(engine, &mut inner, copying, now),
@@ -206,7 +239,7 @@ impl Merger {
                             erasing.merged(copying.bytes_written(), copying.unsplit_batches());
                         }
                         inner.wants_plan = true;
-                        inner.next_plan = now;
+                        (inner.next_plan, inner.rest_until) = (now, now);
                         // The inputs are in no table any more; a checkpoint lets them go.
                         engine.keeper.note_finished();
                     }
@@ -247,22 +280,24 @@ impl Merger {
     }
 
     fn plan(&self, engine: &Engine, inner: &mut Inner, now: Duration) -> Option<Duration> {
-        if engine.has_failed() {
+        if engine.has_failed() || engine.options.merge_bytes_per_second == 0 {
             return None;
         }
-        let Inner { estimates, epoch, damaged, looks, is_urgent, .. } = &mut *inner;
-        let unseen = plan::estimate(engine, estimates, *epoch);
-        if unseen.unknown > 0 || (unseen.old > 0 && *looks < LOOKS_MAX) {
-            *looks += 1;
+        let clock = engine.parts.clock.as_ref();
+        let unseen = plan::estimate(engine, &mut inner.estimates, inner.epoch);
+        inner.looking += clock.monotonic() - now;
+        if unseen.unknown > 0 || (unseen.old > 0 && inner.looks < LOOKS_MAX) {
+            inner.looks += 1;
             return Some(Duration::ZERO);
         }
-        *looks = 0;
-        *is_urgent = plan::is_urgent(engine, estimates);
-        self.debt.store(plan::debt(estimates), Ordering::Relaxed);
-        let found = plan::choose_compaction(engine, estimates, damaged)
-            .or_else(|| plan::choose(engine, estimates, damaged));
+        inner.looks = 0;
+        let found = choose(engine, inner);
+        self.debt.store(inner.debt.waste, Ordering::Relaxed);
+        inner.looking += clock.monotonic() - now;
         inner.wants_plan = unseen.old > 0;
-        inner.next_plan = now + SPACING;
+        let looking = std::mem::take(&mut inner.looking);
+        inner.rest_until = now + looking * LOOKING_SHARE;
+        inner.next_plan = now + SPACING.max(looking * LOOKING_SHARE);
         begin(engine, inner, found?);
         Some(Duration::ZERO)
     }
@@ -279,14 +314,25 @@ impl Merger {
             self.give_up(engine, inner, *copying, &error, now);
             return Some(BACK_OFF);
         }
-        let frees_space = copying.frees_space();
+        if inner.debt_epoch != inner.epoch {
+            // A merge under load lasts long enough for its rate to be wrong.
+            plan::estimate(engine, &mut inner.estimates, inner.epoch);
+            inner.look_at_debt(engine);
+        }
+        let wait = inner.wait(engine, copying.frees_space(), now);
+        if !wait.is_zero() {
+            inner.work = Work::Copying(copying);
+            return Some(wait);
+        }
         match copying.step(engine) {
             Ok(Progress::More(bytes)) => {
-                inner.work = Work::Copying(copying);
                 let appended = engine.counters.bytes();
-                let is_busy = appended - std::mem::replace(&mut inner.appended, appended) > bytes;
-                let is_urgent = inner.is_urgent || (engine.lacks_space() && frees_space);
-                Some(pace(engine.options.merge_bytes_per_second, bytes, is_busy, is_urgent))
+                let before = std::mem::replace(&mut inner.appended, appended);
+                inner.is_busy = appended - before > bytes;
+                inner.pace.charge(bytes);
+                let wait = inner.wait(engine, copying.frees_space(), now);
+                inner.work = Work::Copying(copying);
+                Some(wait)
             }
             Ok(Progress::Done(record)) => {
                 let outcome = Outcome::default();
@@ -323,17 +369,35 @@ impl Merger {
         end_erasing(engine, inner, outcome);
         inner.wants_plan = true;
         inner.next_plan = now + BACK_OFF;
+        inner.rest_until = inner.next_plan;
     }
 }
 
-/// How long so many bytes may take.
-fn pace(rate: u64, bytes: u64, is_busy: bool, is_urgent: bool) -> Duration {
-    if is_urgent {
-        // Slower, the disk would fill with what nobody can read.
-        return Duration::ZERO;
+impl Inner {
+    fn look_at_debt(&mut self, engine: &Engine) {
+        let overdue = self.compactions.overdue(engine);
+        self.debt = plan::debt(engine, &self.estimates, overdue);
+        self.debt_epoch = self.epoch;
     }
-    let factor = if is_busy { BUSY_FACTOR } else { 1 };
-    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1)) * factor
+
+    /// How long until a merge may go on.
+    fn wait(&mut self, engine: &Engine, frees_space: bool, now: Duration) -> Duration {
+        let rate = self.debt.rate(engine.options.merge_bytes_per_second, self.is_busy);
+        // Without space appends wait for what is freed.
+        let is_urgent = engine.lacks_space() && frees_space;
+        self.pace.wait(rate.filter(|_| !is_urgent), now)
+    }
+}
+
+/// The next merge, if one is worth while.
+fn choose(engine: &Engine, inner: &mut Inner) -> Option<Plan> {
+    inner.look_at_debt(engine);
+    let Inner { estimates, damaged, compactions, has_compacted, .. } = inner;
+    let mut compact = || compact::choose_compaction(engine, estimates, damaged, compactions);
+    let merge = || plan::choose(engine, estimates, damaged);
+    let found = if *has_compacted { merge().or_else(compact) } else { compact().or_else(merge) }?;
+    *has_compacted = !found.compacting.is_empty();
+    Some(found)
 }
 
 fn begin(engine: &Engine, inner: &mut Inner, plan: Plan) {
@@ -377,18 +441,4 @@ fn quarantine(engine: &Engine, range: Option<(StreamId, Offset, Offset)>) {
 /// The merger's thread holds the engine.
 pub(crate) fn run(engine: &Arc<Engine>) {
     engine.merger.run(engine);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merge_keeps_its_rate_gives_way_to_appends_and_hurries_when_waste_piles_up() {
-        let rate = 64 << 20;
-        assert_eq!(pace(rate, 1 << 20, false, false), Duration::from_nanos(15_625_000));
-        assert_eq!(pace(rate, 1 << 20, true, false), Duration::from_nanos(62_500_000));
-        assert_eq!(pace(rate, 1 << 20, true, true), Duration::ZERO);
-        assert_eq!(pace(0, 1, false, false), Duration::from_secs(1), "never divided by zero");
-    }
 }

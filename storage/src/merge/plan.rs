@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::erase::{Condemned, cannot_rewrite};
+use super::pace::Debt;
 use crate::compaction::Compacting;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{ReadableFile, StoredFile};
 use crate::format::{FILE_HEADER_BYTES, Footer, FooterStream};
-use crate::position::{FileKey, FileSequence, Offset, StreamId, Timestamp};
+use crate::position::{FileKey, FileSequence, StreamId};
 use crate::stream::last_run;
 
 /// Files whose footers are looked at in one step.
@@ -20,15 +22,16 @@ const SMALL_FILES: usize = 8;
 const OWN_MAX: usize = 64;
 /// Readers walked over so many times a file's length without finding anything in it.
 const WALKS: u64 = 8;
-/// Waste of so many of the largest files is nothing to hurry for.
-const URGENT_FILES: u64 = 2;
-/// To compact a stream, so many times the largest file is rewritten that holds others.
-const OTHERS_FACTOR: u64 = 8;
+/// Waste of so many of the largest files, and of this part of what is alive, may wait for merges.
+const ALLOWED_FILES: u64 = 2;
+const ALLOWED_SHARE: u64 = 8;
 
 /// How much of a file is alive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimate {
     epoch: u64,
+    /// When it was looked at first.
+    pub(super) since: Duration,
     /// Bytes that what is alive takes, nearly.
     live: u64,
     /// Bytes that a merge would free.
@@ -80,13 +83,18 @@ pub(crate) fn estimate(
         })
         .collect();
     waiting.sort_unstable_by_key(|(seen, key, ..)| (*seen, *key));
+    let now = engine.parts.clock.monotonic();
     for (_, key, file, readable) in waiting.iter().take(LOOKS) {
+        let since = estimates.get(key).map_or(now, |known| known.since);
         let estimate = match engine.footers.load(engine, readable) {
-            Ok(footer) => Estimate::of(engine, file, readable, &footer, epoch),
+            Ok(footer) => {
+                Estimate { since, ..Estimate::of(engine, file, readable, &footer, epoch) }
+            }
             // What cannot be read is not merged.
             Err(error) => {
                 tracing::debug!(%error, %key, "a footer cannot be read");
-                Estimate { epoch, live: readable.end, waste: 0, whole: readable.end }
+                let whole = readable.end;
+                Estimate { epoch, since, live: whole, waste: 0, whole }
             }
         };
         estimates.insert(*key, estimate);
@@ -96,18 +104,17 @@ pub(crate) fn estimate(
     Unseen { unknown, old: rest.count() - unknown }
 }
 
-/// Bytes that merges would free.
-pub(crate) fn debt(estimates: &BTreeMap<FileKey, Estimate>) -> u64 {
-    estimates.values().map(|known| known.waste).sum()
-}
-
-/// Whether what merges would free is more than what is alive, and some files: then they hurry.
-pub(crate) fn is_urgent(engine: &Engine, estimates: &BTreeMap<FileKey, Estimate>) -> bool {
+/// What waits for merges; `overdue` bytes wait for compaction.
+pub(crate) fn debt(engine: &Engine, estimates: &BTreeMap<FileKey, Estimate>, overdue: u64) -> Debt {
     // Files without anything alive are given back without a merge.
     let shared = estimates.values().filter(|known| known.live > 0);
-    let (live, waste) =
-        shared.fold((0, 0), |(live, waste), known| (live + known.live, waste + known.waste));
-    waste > live + URGENT_FILES * engine.options.file_bytes_max
+    let (mut live, mut waste) = (0, overdue);
+    for known in shared {
+        live += known.live;
+        waste += if known.is_wasteful(2) { known.waste } else { 0 };
+    }
+    let allowed = live / ALLOWED_SHARE + ALLOWED_FILES * engine.options.file_bytes_max;
+    Debt { waste, allowed }
 }
 
 impl Estimate {
@@ -135,7 +142,8 @@ impl Estimate {
             StoredFile::Journal(record) => record.size,
             StoredFile::Segment(_) => groups,
         };
-        Self { epoch, live, waste: whole.saturating_sub(live), whole }
+        let since = Duration::ZERO;
+        Self { epoch, since, live, waste: whole.saturating_sub(live), whole }
     }
 
     fn is_wasteful(&self, share: u64) -> bool {
@@ -145,7 +153,7 @@ impl Estimate {
 
 /// Payload bytes of a stream in a file that are alive, and all of them. In files of version 1,
 /// which counted none, offsets stand for bytes.
-fn alive(engine: &Engine, entry: &FooterStream) -> (u64, u64) {
+pub(super) fn alive(engine: &Engine, entry: &FooterStream) -> (u64, u64) {
     let base = entry.runs[0].base_offset;
     let is_counted = entry.bytes_inside() > 0;
     let all = if is_counted { entry.bytes_inside() } else { entry.end.0 - base.0 };
@@ -166,13 +174,15 @@ fn alive(engine: &Engine, entry: &FooterStream) -> (u64, u64) {
 
 /// A rank: its files and what is known of them.
 #[derive(Default)]
-struct Rank {
-    files: Vec<(StoredFile, Arc<ReadableFile>)>,
-    live: u64,
+pub(super) struct Rank {
+    pub(super) files: Vec<(StoredFile, Arc<ReadableFile>)>,
+    pub(super) live: u64,
     waste: u64,
     is_wasteful: bool,
     is_walked: bool,
-    is_damaged: bool,
+    pub(super) is_damaged: bool,
+    /// When its newest file was looked at first.
+    pub(super) since: Duration,
 }
 
 /// The merge that is most worth while, if one is.
@@ -183,7 +193,7 @@ pub(crate) fn choose(
 ) -> Option<Plan> {
     let ranks = ranks(engine, estimates, damaged);
     let whole = engine.options.file_bytes_max;
-    let small = whole / SMALL_FILES as u64;
+    let small = small(engine);
     let is_mergeable =
         |rank: &Rank| !rank.is_damaged && (rank.is_wasteful || rank.is_walked || rank.live < small);
     let mut best: Option<(u64, usize, usize)> = None;
@@ -207,7 +217,7 @@ pub(crate) fn choose(
         first = end.max(first + 1);
     }
     let (_, first, end) = best?;
-    plan(engine, &ranks[first..end], small, estimates, BTreeMap::new())
+    plan(engine, &ranks[first..end], estimates, BTreeMap::new())
 }
 
 /// The next merge that leaves out what is to be erased; `None`: no file holds anything else beside
@@ -249,94 +259,7 @@ pub(crate) fn choose_erasure(
     Ok(plan.map(|plan| Plan { condemned: condemned.clone(), ..plan }))
 }
 
-/// The merge that compacts the stream with most to gain, if one has enough.
-pub(crate) fn choose_compaction(
-    engine: &Engine,
-    estimates: &BTreeMap<FileKey, Estimate>,
-    damaged: &BTreeSet<FileKey>,
-) -> Option<Plan> {
-    let now = engine.retention.trusted_time();
-    let ranks = ranks(engine, estimates, damaged);
-    let mut best: Option<(u64, usize, usize, StreamId, Compacting)> = None;
-    // Of two with as much to gain it is always the same one.
-    let mut streams = engine.state.streams();
-    streams.sort_unstable_by_key(|stream| stream.id);
-    for stream in streams {
-        let (policy, compacted_to, start) = {
-            let view = stream.view();
-            (view.policy, view.compacted_to, view.start)
-        };
-        let Some(compaction) = policy.compact else { continue };
-        let tombstones = now.and_then(|now| {
-            let age = u64::try_from(compaction.tombstone_min_age.as_nanos()).ok()?;
-            now.0.checked_sub(age).map(Timestamp)
-        });
-        let Some(row) = row(engine, &ranks, stream.id, start, compacted_to) else { continue };
-        let is_worth = row.dirty > 0
-            && row.dirty >= engine.options.compaction_bytes_min
-            && row.dirty >= row.clean / 2;
-        if is_worth && best.as_ref().is_none_or(|(most, ..)| row.dirty > *most) {
-            let compacting = Compacting { from: compacted_to, to: row.to, tombstones };
-            best = Some((row.dirty, row.first, row.end, stream.id, compacting));
-        }
-    }
-    let (_, first, end, stream, compacting) = best?;
-    let small = engine.options.file_bytes_max / SMALL_FILES as u64;
-    let compacting = BTreeMap::from([(stream, compacting)]);
-    plan(engine, &ranks[first..end], small, estimates, compacting)
-}
-
-/// The ranks in a row that hold a stream from its start on.
-struct Row {
-    first: usize,
-    end: usize,
-    /// One past the stream's last offset in them.
-    to: Offset,
-    dirty: u64,
-    clean: u64,
-}
-
-fn row(
-    engine: &Engine,
-    ranks: &[Rank],
-    id: StreamId,
-    start: Offset,
-    compacted_to: Offset,
-) -> Option<Row> {
-    let mut row: Option<Row> = None;
-    let mut others = 0;
-    for (index, rank) in ranks.iter().enumerate() {
-        let mut held = None;
-        for (_, file) in rank.files.iter().filter(|(_, file)| file.may_hold(id)) {
-            let footer = engine.footers.load(engine, file).ok()?;
-            let Some(entry) = footer.find(id).filter(|entry| entry.end > start) else { continue };
-            let (live, _) = alive(engine, entry);
-            let (dirty, clean) = if entry.end > compacted_to { (live, 0) } else { (0, live) };
-            let (all_dirty, all_clean, _) = held.unwrap_or((0, 0, Offset(0)));
-            held = Some((all_dirty + dirty, all_clean + clean, entry.end));
-        }
-        others += rank.live;
-        if row.is_none() && held.is_none() {
-            others = 0;
-            continue;
-        }
-        // What stands between is rewritten as well; beyond a limit the rest waits.
-        let is_too_much = others > OTHERS_FACTOR * engine.options.file_bytes_max;
-        if rank.is_damaged || (is_too_much && row.as_ref().is_some_and(|row| row.dirty > 0)) {
-            break;
-        }
-        let row =
-            row.get_or_insert(Row { first: index, end: index, to: start, dirty: 0, clean: 0 });
-        if let Some((dirty, clean, to)) = held {
-            row.dirty += dirty;
-            row.clean += clean;
-            (row.to, row.end) = (to, index + 1);
-        }
-    }
-    row
-}
-
-fn ranks(
+pub(super) fn ranks(
     engine: &Engine,
     estimates: &BTreeMap<FileKey, Estimate>,
     damaged: &BTreeSet<FileKey>,
@@ -356,6 +279,7 @@ fn ranks(
                 rank.live += known.live;
                 rank.waste += known.waste;
                 rank.is_wasteful |= known.is_wasteful(share);
+                rank.since = rank.since.max(known.since);
             }
             None => rank.is_damaged = true,
         }
@@ -367,14 +291,19 @@ fn ranks(
     ranks.into_values().collect()
 }
 
+/// A file with less alive is too small to stay alone.
+fn small(engine: &Engine) -> u64 {
+    engine.options.file_bytes_max / SMALL_FILES as u64
+}
+
 /// Leaves out of the merge what is good as it is.
-fn plan(
+pub(super) fn plan(
     engine: &Engine,
     ranks: &[Rank],
-    small: u64,
     estimates: &BTreeMap<FileKey, Estimate>,
     compacting: BTreeMap<StreamId, Compacting>,
 ) -> Option<Plan> {
+    let small = small(engine);
     let judge = |file: &StoredFile| {
         let known = estimates.get(&file.key())?;
         let is_good =

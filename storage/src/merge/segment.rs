@@ -141,6 +141,7 @@ impl Segment {
             table_bytes: table.len() as u32,
             table_crc: salted.crc(table),
             ends: 0,
+            reach: 0,
             wall_time: self.wall_time,
         };
         let mut bytes = Vec::with_capacity(length);

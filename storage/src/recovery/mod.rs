@@ -173,11 +173,10 @@ pub(crate) fn recover(options: &Options, parts: &Components) -> Result<(Recovere
             Place::Slot(_) => 0,
         });
         folded.last_merge = merges.fold(folded.last_merge, u64::max);
-        reservation.reset(state.tails(), &folded.producers);
+        reservation.reset(state.tails(), Arc::clone(&ends));
         reservation.next_stream = folded.next_stream;
         let refused = opened.full.map(|error| Refusal::Data(Error::disk_full(error)));
         reservation.refusal = refused;
-        reservation.ends = Arc::clone(&ends);
     }
     let next_bytes = next_bytes.min(options.file_bytes_max);
     let committer = Committer {

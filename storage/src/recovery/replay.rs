@@ -1,7 +1,8 @@
 //! Replay: folding the groups that follow the checkpoint, one behind the reading, so that a group
 //! is folded only once something later proves that it was durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -9,15 +10,17 @@ use bytes::Bytes;
 use super::Found;
 use super::scan::{ScannedGroup, Scanner};
 use crate::checkpoint::io_error;
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{BLOCK, Disk, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{
-    Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, Frame, FrameKind, GroupHeader,
-    MergedRecord, SegmentRecord, StreamEnd,
+    Checkpoint, FILE_HEADER_BYTES, FRAME_BYTES, FileHeader, FileRecord, Footer, FooterStream,
+    Frame, FrameKind, GroupHeader, MergedRecord, SegmentRecord, StreamEnd,
 };
 use crate::journal::{FileProgress, SlotOnDisk, slot_path};
-use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId};
+use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId, Timestamp};
+use crate::read::footers;
+use crate::retention::Doubt;
 use crate::sabotage::skips;
 use crate::state::{GroupView, State};
 use crate::stream::Stream;
@@ -77,9 +80,11 @@ pub(crate) fn replay(
         retired: Vec::new(),
         missing: BTreeMap::new(),
         lsn: Lsn(0),
+        time: None,
         pending: None,
         ends: Vec::new(),
-        is_lost: false,
+        lost: None,
+        unresolved: Vec::new(),
         deleted: BTreeSet::new(),
         highest_stream: 0,
     };
@@ -123,7 +128,8 @@ pub(crate) fn replay(
                     "journal file {sequence} is missing from {}; what was appended to it is lost",
                     directory.display()
                 ));
-                run.is_lost = true;
+                let bytes = successor.and_then(|(_, next)| next.previous).map_or(0, |p| p.end);
+                run.lose_groups(sequence, bytes);
             }
         }
         match successor {
@@ -132,10 +138,12 @@ pub(crate) fn replay(
         }
     }
 
+    run.give_up_unresolved();
     run.report_missing();
     let carried = match run.pending.take() {
         Some((scanned, bytes)) => {
             let ScannedGroup { header, frames, ends, .. } = scanned;
+            run.note_time(header.wall_time);
             run.note_ends(&frames, &ends);
             Some(Carried { header, frames, ends, bytes })
         }
@@ -176,8 +184,10 @@ struct Run<'a> {
     retired: Vec<StoredFile>,
     /// Where the streams of the last group with batches stand.
     ends: Vec<StreamEnd>,
-    /// Groups were lost after the last whole one.
-    is_lost: bool,
+    /// Groups that were lost after the last whole one.
+    lost: Option<Lost>,
+    /// Losses of which it is not known whose offsets they gave out.
+    unresolved: Vec<Unresolved>,
     /// Streams deleted in what is replayed.
     deleted: BTreeSet<StreamId>,
     /// Streams after this one were created in what is replayed.
@@ -185,8 +195,26 @@ struct Run<'a> {
     /// Files that should be there and are not, unless a merge made them needless.
     missing: BTreeMap<FileKey, StoredFile>,
     lsn: Lsn,
+    /// When the last group was closed, or the checkpoint was taken.
+    time: Option<Timestamp>,
     /// The last group of the last file, verified, with its bytes.
     pending: Option<(ScannedGroup, Vec<u8>)>,
+}
+
+/// Groups that were lost.
+struct Lost {
+    /// The file that held the first of them.
+    sequence: FileSequence,
+    first: Lsn,
+    bytes: u64,
+}
+
+/// Lost groups of which it is not known whose offsets they gave out.
+struct Unresolved {
+    sequence: FileSequence,
+    bytes: u64,
+    /// Where all streams stood.
+    ends: Vec<(StreamId, Offset)>,
 }
 
 impl Run<'_> {
@@ -204,12 +232,14 @@ impl Run<'_> {
         by_sequence: &BTreeMap<FileSequence, (&SlotOnDisk, FileHeader)>,
     ) {
         self.lsn = checkpoint.lsn;
+        self.time = Some(checkpoint.wall_time);
         {
             let mut folded = self.state.folded();
             folded.lsn = checkpoint.lsn;
             folded.next_stream = checkpoint.next_stream;
             folded.last_merge = checkpoint.last_merge;
             folded.newest_time = checkpoint.wall_time;
+            folded.clock_doubt = Doubt::from_seconds(checkpoint.clock_doubt);
             folded.producers.restore(checkpoint.producers, &checkpoint.forgotten);
             folded.values = checkpoint.state.into_iter().collect();
             folded.damage.extend(checkpoint.damage);
@@ -317,7 +347,7 @@ impl Run<'_> {
             self.lsn = self.lsn.max(Lsn(header.base_lsn.0.saturating_sub(1)));
         }
         let mut at = position;
-        let (mut seal, mut is_damaged) = (None, false);
+        let (mut seal, mut sealed, mut is_damaged) = (None, None, false);
         while at < limit {
             let expected = self.newest_lsn().next();
             let checked = scanner.group(at, limit).map_err(failed)?;
@@ -331,10 +361,12 @@ impl Run<'_> {
                         // The group here was acknowledged before the newer one was written.
                         Some(newer) => {
                             self.damage(damaged(sequence, &path, at, newer.position, why));
+                            self.lose_groups(sequence, newer.position - at);
                             newer
                         }
                         None if closed.is_some() => {
                             self.damage(damaged(sequence, &path, at, limit, why));
+                            self.lose_groups(sequence, limit - at);
                             break;
                         }
                         None => break,
@@ -342,17 +374,18 @@ impl Run<'_> {
                 }
             };
             self.fold_pending(&mut scanner, sequence)?;
-            self.is_lost |= is_damaged && group.header.lsn != expected;
             let end = group.position + u64::from(group.header.length);
             if group.header.is_seal {
                 seal = Some(group.position);
                 at = group.position;
                 self.lsn = group.header.lsn;
                 self.check_seal(&group, sequence, is_damaged);
+                sealed = Some(group.table);
                 break;
             }
-            if std::mem::take(&mut self.is_lost) {
+            if let Some(lost) = self.lost.take() {
                 self.lose(group.ends.iter().copied());
+                self.name_lost(&lost, &group);
             }
             self.pending = Some((group, Vec::new()));
             at = end;
@@ -360,19 +393,22 @@ impl Run<'_> {
         match closed {
             Some(end) => {
                 self.fold_pending(&mut scanner, sequence)?;
-                let sealed = scanner.group(end, slot.size).map_err(failed)?;
-                let sealed = sealed.ok().filter(|group| group.header.is_seal);
-                self.is_lost |= is_damaged;
-                if let Some(group) = &sealed {
-                    self.lose_footer(group, is_damaged);
+                let group = scanner.group(end, slot.size).map_err(failed)?;
+                if let Some(group) = group.ok().filter(|group| group.header.is_seal) {
+                    self.lose_footer(&group, sequence, is_damaged);
                     seal = Some(end);
+                    sealed = Some(group.table);
                 }
                 at = end;
             }
             None => at = self.verify_last(&mut scanner, at, &path)?,
         }
         let last_lsn = self.lsn;
-        let footer = self.progress.footer_so_far(None);
+        let mut footer = self.progress.footer_so_far(None);
+        if position > FILE_HEADER_BYTES as u64 {
+            self.add_gone(&mut footer, sealed.as_deref(), &mut scanner, position)
+                .map_err(failed)?;
+        }
         self.progress.finish(sequence);
         let file = StoredFile::Journal(FileRecord {
             sequence,
@@ -394,7 +430,7 @@ impl Run<'_> {
     }
 
     fn check_seal(&mut self, group: &ScannedGroup, sequence: FileSequence, is_damaged: bool) {
-        self.lose_footer(group, is_damaged);
+        self.lose_footer(group, sequence, is_damaged);
         // The next file's header was synced before this seal was written, and it is not there.
         if let Ok(Footer { next: Some(next), .. }) = Footer::decode(&group.table) {
             self.damage(format!(
@@ -406,14 +442,94 @@ impl Run<'_> {
     }
 
     /// Groups of the file were lost: its seal says how far its streams went.
-    fn lose_footer(&mut self, seal: &ScannedGroup, is_damaged: bool) {
+    fn lose_footer(&mut self, seal: &ScannedGroup, sequence: FileSequence, is_damaged: bool) {
         if let Ok(footer) = Footer::decode(&seal.table)
             && is_damaged
         {
             let entries = footer.streams.iter();
             self.lose(entries.map(|entry| StreamEnd { stream: entry.stream, end: entry.end }));
-            self.is_lost = false;
+            // What began in an earlier file is known no better.
+            self.lost = self.lost.take().filter(|lost| lost.sequence != sequence);
+            self.unresolved.retain(|loss| loss.sequence != sequence);
         }
+    }
+
+    /// Groups are lost, which began in this file and took so many bytes.
+    fn lose_groups(&mut self, sequence: FileSequence, bytes: u64) {
+        let first = self.newest_lsn().next();
+        let lost = self.lost.get_or_insert(Lost { sequence, first, bytes: 0 });
+        lost.bytes += bytes;
+    }
+
+    /// The first whole group after a loss names the streams of so many groups before it.
+    fn name_lost(&mut self, lost: &Lost, group: &ScannedGroup) {
+        let groups = group.header.lsn.0.saturating_sub(lost.first.0);
+        if group.header.reach == 0 || groups <= u64::from(group.header.reach) {
+            return;
+        }
+        let named: BTreeSet<StreamId> = group.ends.iter().map(|end| end.stream).collect();
+        let streams = self.state.streams().into_iter();
+        let streams = streams.filter(|stream| !named.contains(&stream.id));
+        let ends = streams.map(|stream| (stream.id, stream.view().end())).collect();
+        self.unresolved.push(Unresolved { sequence: lost.sequence, bytes: lost.bytes, ends });
+    }
+
+    /// Streams of which nothing later tells where they stood: nobody gets offsets again that lost
+    /// groups may have given out. A record takes a byte at least.
+    fn give_up_unresolved(&mut self) {
+        let last = self.pending.iter().flat_map(|(group, _)| &group.frames);
+        let last: BTreeSet<StreamId> = last.map(|frame| frame.stream).collect();
+        for Unresolved { bytes, ends, .. } in std::mem::take(&mut self.unresolved) {
+            let mut given_up = 0;
+            for (id, end) in ends {
+                if let Ok(stream) = self.state.stream(id)
+                    && !last.contains(&id)
+                    && stream.view().end() == end
+                {
+                    stream.view().lose_up_to(Offset(end.0.saturating_add(bytes)));
+                    given_up += 1;
+                }
+            }
+            self.state.folded().next_stream += bytes / FRAME_BYTES as u64;
+            self.damage(format!(
+                "so many groups in a row are damaged that nobody can tell whose records they held: \
+                 of {given_up} streams without later ones the next {bytes} offsets are given up"
+            ));
+        }
+    }
+
+    /// A checkpoint does not name streams deleted before it, but the file that was being written
+    /// holds what they were, and who erases them must find it.
+    fn add_gone(
+        &self,
+        footer: &mut Footer,
+        seal: Option<&[u8]>,
+        scanner: &mut Scanner,
+        from: u64,
+    ) -> io::Result<()> {
+        let streams = match seal.and_then(|table| Footer::decode(table).ok()) {
+            Some(sealed) => sealed.streams,
+            None => {
+                let mut streams = HashMap::new();
+                let mut at = FILE_HEADER_BYTES as u64;
+                while at < from {
+                    let Ok(group) = scanner.group(at, from)? else {
+                        at += BLOCK as u64;
+                        continue;
+                    };
+                    for frame in group.frames.iter().filter(|f| f.kind == FrameKind::Batch) {
+                        footers::add(&mut streams, frame, at, (0, u64::from(frame.payload_bytes)));
+                    }
+                    at += u64::from(group.header.length);
+                }
+                streams.into_values().collect()
+            }
+        };
+        let is_gone = |entry: &FooterStream| self.state.stream(entry.stream).is_err();
+        footer.streams.extend(streams.into_iter().filter(is_gone));
+        footer.streams.sort_by_key(|entry| entry.stream);
+        footer.streams.dedup_by_key(|entry| entry.stream);
+        Ok(())
     }
 
     /// Nobody gets the offsets again that lost groups gave out.
@@ -432,6 +548,15 @@ impl Run<'_> {
                 }
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Between two groups the clock may have jumped, or nothing was appended: age waits for either.
+    fn note_time(&mut self, wall: Timestamp) {
+        let mut folded = self.state.folded();
+        folded.newest_time = folded.newest_time.max(wall);
+        if let Some(before) = self.time.replace(wall) {
+            folded.clock_doubt = folded.clock_doubt.max(Doubt::between(before, wall));
         }
     }
 
@@ -479,8 +604,8 @@ impl Run<'_> {
             Ok(Bytes::copy_from_slice(payload))
         });
         let changes = outcome?;
-        folded.newest_time = folded.newest_time.max(group.header.wall_time);
         drop(folded);
+        self.note_time(group.header.wall_time);
         changes.merged.iter().for_each(|merged| self.merged(merged));
         self.deleted.extend(&changes.deleted);
         self.note_ends(&group.frames, &group.ends);

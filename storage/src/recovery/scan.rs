@@ -30,6 +30,7 @@ pub(crate) struct Scanner {
     window: Vec<u8>,
     window_start: u64,
     window_bytes: usize,
+    bytes_read: u64,
 }
 
 impl Scanner {
@@ -44,7 +45,13 @@ impl Scanner {
         sequence: FileSequence,
         window_bytes: usize,
     ) -> Self {
-        Self { file, salt, sequence, window: Vec::new(), window_start: 0, window_bytes }
+        let window = Vec::new();
+        Self { file, salt, sequence, window, window_start: 0, window_bytes, bytes_read: 0 }
+    }
+
+    /// Bytes read from the file so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
     /// The group at a position, if it checks and ends by `limit`.
@@ -130,6 +137,7 @@ impl Scanner {
             let read = self.file.read_at(position, &mut self.window)?;
             self.window.truncate(read);
             self.window_start = position;
+            self.bytes_read += read as u64;
         }
         let start = to_usize(position - self.window_start);
         let end = (start + length).min(self.window.len());

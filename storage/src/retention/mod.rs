@@ -18,6 +18,7 @@ mod first_kept;
 mod policy;
 mod step;
 
+pub(crate) use clock::Doubt;
 pub(crate) use explain::explain;
 pub use explain::{Explanation, Holder, Limit, LimitState, Waiting};
 pub use policy::{Compaction, Policy};

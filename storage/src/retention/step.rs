@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::clock::{ClockGuard, add};
+use super::clock::{ClockGuard, Doubt, add};
 use super::first_kept::{Cut, age_cut, batch_at, bytes_cut, count_cut, first_kept};
 use super::policy::Policy;
 use crate::disk::Clock;
@@ -19,8 +19,10 @@ use crate::position::{FileSequence, Offset, StreamId, Timestamp};
 use crate::sabotage::skips;
 use crate::stream::Stream;
 
-/// Between two looks at all streams.
+/// Between two looks at all streams, but for busy times: then one follows every finished file.
 const SPACING: Duration = Duration::from_secs(10);
+/// Looking takes at most this part of the time.
+const LOOKING_SHARE: u32 = 10;
 /// Streams whose first batch is looked up in one step; the rest waits for the next.
 const LOOKUPS: usize = 1000;
 /// Streams in one entry.
@@ -35,20 +37,17 @@ pub(crate) struct Retention {
     /// Held for a whole step.
     inner: Mutex<Inner>,
     /// For others, who do not wait for a step.
-    clock: Mutex<ClockState>,
+    clock: Mutex<ClockGuard>,
     /// Something was trimmed or deleted since this was looked at last.
     freed: AtomicBool,
-}
-
-#[derive(Default)]
-struct ClockState {
-    trusted: Option<Timestamp>,
-    note: Option<String>,
+    /// A file was finished since all streams were looked at.
+    rolled: AtomicBool,
 }
 
 struct Inner {
-    guard: ClockGuard,
     next: Option<Duration>,
+    /// Not before then, also if files are finished.
+    rest_until: Duration,
     known: HashMap<StreamId, Oldest>,
     /// Entries with new start offsets that are not durable yet.
     under_way: Arc<AtomicBool>,
@@ -65,16 +64,22 @@ struct Oldest {
 }
 
 impl Retention {
-    /// Both clocks when the log was opened, and the newest time it named.
-    pub(crate) fn new(wall: Timestamp, elapsed: Duration, newest: Timestamp) -> Self {
+    /// Both clocks when the log was opened, the newest time it named, and how far off it says
+    /// that the clock was.
+    pub(crate) fn new(wall: Timestamp, elapsed: Duration, newest: Timestamp, doubt: Doubt) -> Self {
         let inner = Inner {
-            guard: ClockGuard::new(wall, elapsed, newest),
             next: None,
+            rest_until: Duration::ZERO,
             known: HashMap::new(),
             under_way: Arc::default(),
             waiting: None,
         };
-        Self { inner: Mutex::new(inner), clock: Mutex::default(), freed: AtomicBool::new(true) }
+        Self {
+            inner: Mutex::new(inner),
+            clock: Mutex::new(ClockGuard::new(wall, elapsed, newest, doubt)),
+            freed: AtomicBool::new(true),
+            rolled: AtomicBool::new(false),
+        }
     }
 
     /// Somebody deleted records: the file being written may hold them.
@@ -82,14 +87,27 @@ impl Retention {
         self.freed.store(true, Ordering::Release);
     }
 
+    /// A file was finished: what is beyond the limits may go with whole files.
+    pub(crate) fn note_rolled(&self) {
+        self.rolled.store(true, Ordering::Release);
+    }
+
     /// Why nothing goes by age, if that is so.
     pub(crate) fn note(&self) -> Option<String> {
-        self.clock.lock().note.clone()
+        self.clock.lock().note()
     }
 
     /// The time by which records may go, if the clock is trusted.
     pub(crate) fn trusted_time(&self) -> Option<Timestamp> {
-        self.clock.lock().trusted
+        self.clock.lock().trusted()
+    }
+
+    /// Looks at both clocks; answers how far off the wall clock was within the last hour.
+    pub(crate) fn look_at_clock(&self, clock: &dyn Clock) -> Doubt {
+        let (wall, now) = at_once(clock);
+        let mut guard = self.clock.lock();
+        guard.observe(wall, now);
+        guard.doubt()
     }
 
     /// Does what is due; answers how long until something else is.
@@ -97,9 +115,12 @@ impl Retention {
         let now = engine.parts.clock.monotonic();
         let mut inner = self.inner.lock();
         let roll = self.roll_if_due(engine, &mut inner, now);
-        if inner.next.is_some_and(|next| now < next) {
-            return earlier(roll, inner.next.map(|next| next - now));
+        let rolled = self.rolled.load(Ordering::Acquire);
+        let next = inner.next.map(|next| if rolled { next.min(inner.rest_until) } else { next });
+        if next.is_some_and(|next| now < next) {
+            return earlier(roll, next.map(|next| next - now));
         }
+        self.rolled.store(false, Ordering::Release);
         let mut limited: Vec<(Arc<Stream>, Policy)> = engine
             .state
             .streams()
@@ -117,12 +138,19 @@ impl Retention {
             return roll;
         }
         inner.next = Some(now + SPACING);
-        inner.observe(engine, &limited);
-        *self.clock.lock() =
-            ClockState { trusted: inner.guard.trusted(), note: inner.guard.note() };
+        let ages = limited.iter().flat_map(|(_, policy)| policy.ages());
+        let shortest = ages.min().unwrap_or(Duration::MAX);
+        self.clock.lock().limit(shortest);
+        self.look_at_clock(engine.parts.clock.as_ref());
+        let trusted = {
+            let mut guard = self.clock.lock();
+            guard.limit(shortest);
+            guard.trusted()
+        };
         if !inner.under_way.load(Ordering::Acquire) {
-            inner.raise(engine, limited);
+            inner.raise(engine, limited, trusted);
         }
+        inner.rest_until = now + (engine.parts.clock.monotonic() - now) * LOOKING_SHARE;
         earlier(roll, Some(SPACING))
     }
 
@@ -149,14 +177,13 @@ impl Retention {
 }
 
 impl Inner {
-    fn observe(&mut self, engine: &Engine, limited: &[(Arc<Stream>, Policy)]) {
-        let ages = limited.iter().flat_map(|(_, policy)| policy.ages());
-        let (wall, now) = at_once(engine.parts.clock.as_ref());
-        self.guard.observe(wall, now, ages.min().unwrap_or(Duration::MAX));
-    }
-
     /// Appends the new start offsets of streams with something due.
-    fn raise(&mut self, engine: &Engine, limited: Vec<(Arc<Stream>, Policy)>) {
+    fn raise(
+        &mut self,
+        engine: &Engine,
+        limited: Vec<(Arc<Stream>, Policy)>,
+        trusted: Option<Timestamp>,
+    ) {
         let mut lookups = 0;
         let mut raised = Vec::new();
         for (stream, policy) in limited {
@@ -164,7 +191,7 @@ impl Inner {
                 self.next = Some(engine.parts.clock.monotonic());
                 break;
             }
-            match self.raise_one(engine, &stream, &policy, &mut lookups) {
+            match self.raise_one(engine, (&stream, &policy), trusted, &mut lookups) {
                 Ok(Some(start)) => {
                     if skips("the entry before a start rises") {
                         stream.view().start = start;
@@ -194,8 +221,8 @@ impl Inner {
     fn raise_one(
         &mut self,
         engine: &Engine,
-        stream: &Arc<Stream>,
-        policy: &Policy,
+        (stream, policy): (&Arc<Stream>, &Policy),
+        trusted: Option<Timestamp>,
         lookups: &mut usize,
     ) -> Result<Option<Offset>> {
         let (start, end, bytes) = {
@@ -217,7 +244,7 @@ impl Inner {
             }
         };
         let mut cuts: Vec<Cut> = Vec::new();
-        if let (Some(age), Some(now)) = (policy.max_age, self.guard.trusted())
+        if let (Some(age), Some(now)) = (policy.max_age, trusted)
             && add(oldest.append_time, age) <= now
         {
             cuts.extend(age_cut(age, now));

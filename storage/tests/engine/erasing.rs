@@ -154,6 +154,32 @@ pub(crate) fn remains_of_earlier_lives_go_with_the_rest() {
     assert_eq!(again.rewritten_bytes, 0, "nothing is left to be rewritten");
 }
 
+/// A checkpoint names only streams that exist. After a restart the file that was being written
+/// seemed to hold nothing of a stream deleted before it, and was left as it was.
+#[test]
+fn what_was_deleted_before_a_checkpoint_goes_also_after_a_restart() {
+    for crashes in [false, true] {
+        let mut machine = Machine::new(5);
+        let storage = machine.open().unwrap();
+        let (kept, deleted) = (create(&storage), create(&storage));
+        append(&storage, entry(vec![lines(deleted, 7, 1, 4000), lines(kept, 7, 1, 100)])).unwrap();
+        let controls = vec![Control::DeleteStream(deleted)];
+        append(&storage, Entry { controls, ..Entry::default() }).unwrap();
+        storage.checkpoint();
+        append(&storage, entry(vec![lines(kept, 8, 1, 100)])).unwrap();
+        if crashes {
+            std::mem::forget(storage);
+            machine.disk = machine.disk.after_crash(CrashPlan::KeepAll);
+        } else {
+            storage.close().unwrap();
+        }
+        let storage = machine.open().unwrap();
+        erase(&machine, &storage, vec![deleted]).unwrap();
+        assert_eq!(holding(&machine, &text(deleted, 7, 0)), [""; 0], "crashes: {crashes}");
+        assert_eq!(all(&storage, kept).len(), 2);
+    }
+}
+
 #[test]
 fn a_damaged_file_is_not_rewritten_and_erasing_says_so() {
     let (machine, storage, [kept, deleted, ..]) = written(3);

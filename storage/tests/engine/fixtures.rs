@@ -34,6 +34,7 @@ pub(crate) fn open(directory: &Path, clock: &Arc<ManualClock>) -> Storage {
         file_bytes_max: 32 << 10,
         ring_bytes: 0,
         compaction_bytes_min: 0,
+        merge_bytes_per_second: u64::MAX,
         ..Options::default()
     };
     let parts = Components {

@@ -201,6 +201,82 @@ fn a_damaged_group_in_the_middle_is_quarantined_exactly() {
     assert_eq!(storage.health().damage.len(), 1);
 }
 
+/// Damages the groups that hold the first record of these streams.
+fn damage_groups_of(machine: &Machine, streams: &[meshlog_storage::StreamId], tag: u64) {
+    for stream in streams {
+        let needle = format!("{stream} {tag} 0 ");
+        machine.disk.rot(Path::new("data/journal-000001"), |bytes| {
+            let at =
+                bytes.windows(needle.len()).position(|part| part == needle.as_bytes()).unwrap();
+            bytes[at / 4096 * 4096 + 8] ^= 1;
+        });
+    }
+}
+
+/// A damaged part of a file holds many small groups. Only the last of them was repeated in the
+/// group behind it, and in a file without a seal the offsets of the others were given again.
+#[test]
+fn offsets_of_several_damaged_groups_in_a_row_are_not_given_again() {
+    let mut machine = Machine::new(9);
+    (machine.options.file_bytes_min, machine.options.file_bytes_max) = (1 << 20, 1 << 20);
+    let storage = machine.open().unwrap();
+    let streams: Vec<_> = (0..20).map(|_| create(&storage)).collect();
+    for tag in 0..2 {
+        for stream in &streams {
+            append(&storage, entry(vec![lines(*stream, tag, 3, 50)])).unwrap();
+        }
+    }
+    let after = create(&storage);
+    append(&storage, entry(vec![lines(after, 0, 1, 50)])).unwrap();
+    std::mem::forget(storage);
+    damage_groups_of(&machine, &streams, 1);
+    let storage = open_after_crash(&mut machine, CrashPlan::KeepAll);
+    for stream in &streams {
+        let request = ReadRequest { stream: *stream, from: Offset(3), max_bytes: 1, hint: None };
+        let error = read(&storage, request).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Corrupt { next_readable: Offset(6) }, "{stream}");
+        let next = append(&storage, entry(vec![lines(*stream, 2, 1, 50)])).unwrap();
+        assert_eq!(next.ranges[0].first_offset, Offset(6), "{stream}");
+    }
+    assert_eq!(storage.bounds(after).unwrap().durable_end, Offset(1));
+}
+
+/// More groups in a row than any group remembers: nobody can tell whose records they held, so
+/// more offsets are given up than there were, and none is given again.
+#[test]
+fn of_very_many_damaged_groups_in_a_row_no_offset_is_given_again_either() {
+    let mut machine = Machine::new(10);
+    (machine.options.file_bytes_min, machine.options.file_bytes_max) = (2 << 20, 2 << 20);
+    let storage = machine.open().unwrap();
+    let streams: Vec<_> = (0..200).map(|_| create(&storage)).collect();
+    let (idle, after) = (create(&storage), create(&storage));
+    for stream in &streams {
+        append(&storage, entry(vec![lines(*stream, 1, 3, 50)])).unwrap();
+    }
+    append(&storage, entry(vec![lines(after, 0, 2, 50)])).unwrap();
+    append(&storage, entry(vec![lines(streams[5], 2, 2, 50)])).unwrap();
+    std::mem::forget(storage);
+    damage_groups_of(&machine, &streams, 1);
+    let storage = open_after_crash(&mut machine, CrashPlan::KeepAll);
+    let damage = storage.health().damage.join("; ");
+    assert!(damage.contains("given up"), "{damage}");
+    for (index, stream) in streams.iter().enumerate() {
+        let end = storage.bounds(*stream).unwrap().durable_end;
+        // The newest are named; of the one that went on its own later group tells.
+        let is_exact = index >= 100 || index == 5;
+        assert!(end >= Offset(3) && (!is_exact || end <= Offset(5)), "{stream} ends at {end}");
+        let next = append(&storage, entry(vec![lines(*stream, 3, 1, 50)])).unwrap();
+        assert_eq!(next.ranges[0].first_offset, end);
+    }
+    assert_eq!(read_all(&storage, after, Offset(0)).unwrap().len(), 1);
+    assert!(storage.bounds(idle).unwrap().durable_end > Offset(0), "nobody knows better");
+    let before: Vec<_> = streams.iter().map(|s| storage.bounds(*s).unwrap()).collect();
+    storage.close().unwrap();
+    let storage = machine.open().unwrap();
+    let again: Vec<_> = streams.iter().map(|s| storage.bounds(*s).unwrap()).collect();
+    assert_eq!(again, before, "the next start says the same");
+}
+
 /// Fuzzing put a file of the highest name beside the checkpoints: the next one got a digit more,
 /// was not recognised by the start after it, and had replaced one that was.
 #[test]

@@ -165,6 +165,46 @@ fn a_start_with_a_clock_far_ahead_of_the_log_waits_an_hour() {
     assert_eq!(start(&storage, stream), 1);
 }
 
+/// What a wrong clock has written into the log agreed with it after a restart, and everything went.
+#[test]
+fn a_jump_that_the_log_knows_already_is_not_trusted_after_a_restart_either() {
+    for (closes, is_seen) in [(true, true), (false, true), (true, false), (false, false)] {
+        let mut machine = Machine::new(7);
+        let storage = machine.open().unwrap();
+        let stream = create(&storage);
+        set_policy(&storage, stream, age(600));
+        append(&storage, entry(vec![lines(stream, 0, 1, 100)])).unwrap();
+        pass(&machine, &storage, 60);
+        let ahead = Timestamp(1_700_000_000_000_000_000 + 86_400_000_000_000);
+        machine.clock.set(ahead);
+        let appended = append(&storage, entry(vec![lines(stream, 1, 1, 100)])).unwrap();
+        assert_eq!(appended.ranges[0].append_time, ahead);
+        if is_seen {
+            pass(&machine, &storage, 120);
+        }
+        let mut storage = Some(storage);
+        for _ in 0..3 {
+            match storage.take() {
+                Some(storage) if closes => storage.close().unwrap(),
+                running => {
+                    std::mem::forget(running);
+                    let plan = meshlog_storage::disk::CrashPlan::KeepNothing;
+                    machine.disk = machine.disk.after_crash(plan);
+                }
+            }
+            let again = machine.open().unwrap();
+            pass(&machine, &again, 1200);
+            assert_eq!(start(&again, stream), 0, "closed: {closes}, seen: {is_seen}");
+            assert!(again.health().notes[0].contains("the clock"), "{:?}", again.health());
+            storage = Some(again);
+        }
+        let storage = storage.unwrap();
+        pass(&machine, &storage, 2500);
+        assert_eq!(start(&storage, stream), 2, "after an hour nobody doubts it");
+        assert!(storage.health().notes.is_empty());
+    }
+}
+
 /// What is deleted in the file being written would stay there for ever in a quiet log.
 #[test]
 fn a_file_in_which_deletion_waits_for_an_hour_is_finished_early_and_given_back() {

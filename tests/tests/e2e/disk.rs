@@ -58,6 +58,10 @@ async fn a_full_disk_refuses_appends_until_there_is_room_again() {
     assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "DISK_FULL"));
     assert_eq!(refused.applied, "no");
     assert!(retry.retry_info().is_some(), "waiting helps");
+    for name in ["meshlog.v1.RecordService", "meshlog.disk"] {
+        health_becomes(&broker, name, ServingStatus::NotServing).await;
+    }
+    health_becomes(&broker, "meshlog.v1.CatalogService", ServingStatus::Serving).await;
     let found = records.read(read("ops.a")).await.unwrap().into_inner();
     assert_eq!(found.partitions[0].durable_end, appended, "reads go on");
 
@@ -73,6 +77,21 @@ async fn a_full_disk_refuses_appends_until_there_is_room_again() {
         assert!(attempt < 1_000, "appends resume by themselves");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+    for name in ["meshlog.v1.RecordService", "meshlog.disk"] {
+        health_becomes(&broker, name, ServingStatus::Serving).await;
+    }
+}
+
+async fn health_becomes(broker: &TestBroker, name: &str, expected: ServingStatus) {
+    let mut health = HealthClient::new(broker.channel());
+    for _ in 0..1_000 {
+        let request = HealthCheckRequest { service: name.to_owned() };
+        if health.check(request).await.unwrap().into_inner().status() == expected {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{name} is not {expected:?} after 20 s");
 }
 
 /// A change of the catalogue has a batch, its audit record, and is control work all the same.

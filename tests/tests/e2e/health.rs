@@ -14,6 +14,7 @@ async fn the_server_and_each_service_are_serving() {
         "meshlog.v1.CatalogService",
         "meshlog.v1.SchemaService",
         "meshlog.v1.AdminService",
+        "meshlog.disk",
     ] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(request).await.unwrap().into_inner();
