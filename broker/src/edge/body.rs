@@ -5,6 +5,7 @@
 //! answer:  encoder ─► frame, counted until the next one is asked for ─► client
 //! ```
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
+use tonic::Status;
 
 use super::limits::Call;
 use super::memory::{Cut, Memory, Pause, Reader, Room, overloaded};
@@ -254,9 +256,33 @@ impl<B> Drop for Request<B> {
     }
 }
 
-/// As tonic finds it again among the causes of a failed body.
+/// A body that is refused. Tonic finds the status among its causes, [`refused`] the error.
+#[derive(Debug)]
+struct Refused {
+    error: Error,
+    status: Status,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.status)
+    }
+}
+
 fn refusal(error: &Error) -> BoxError {
-    Box::new(status_of(error))
+    Box::new(Refused { error: error.clone(), status: status_of(error) })
+}
+
+/// Why a body failed, if it was refused here.
+pub(super) fn refused<'a>(failure: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let causes = std::iter::successors(Some(failure), |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<Refused>()).map(|found| &found.error).next()
 }
 
 /// Follows the messages of gRPC in a body, as far as their lengths.

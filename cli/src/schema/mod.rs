@@ -44,7 +44,7 @@ pub(crate) enum SchemaCommand {
     #[command(before_help = "Examples:
   meshlog schema check ops.flights --schema flights-2.json
   meshlog schema check ops.flights --schema flights-2.json --against retained
-  meshlog schema check ops.flights --schema flights-2.json --against all --mode full -o json")]
+  meshlog schema check ops.flights --schema f2.json --against all --mode full")]
     Check(check::Check),
     /// Add a version, which becomes the current one
     #[command(before_help = "Examples:

@@ -239,5 +239,5 @@ fn the_log_says_where_a_tail_that_was_cut_off_can_go_on() {
     let log = broker.process.wait().stderr;
     let cut =
         log.lines().find(|line| line.contains("is cut off")).unwrap_or_else(|| panic!("{log}"));
-    assert!(cut.contains("sandbox.notes") && cut.contains("resume=\"0:"), "{cut}");
+    assert!(cut.contains("sandbox.notes") && cut.contains("\"resume\":\"0:"), "{cut}");
 }

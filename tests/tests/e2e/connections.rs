@@ -23,11 +23,11 @@ async fn http1_and_grpc_are_served_on_one_port() {
     let broker = TestBroker::start().await;
     broker.admin().get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
     let call = "POST /meshlog.v1.AdminService/GetServerInfo HTTP/1.1\r\nhost: localhost\r\n\
-                content-type: application/grpc\r\ncontent-length: 5\r\nconnection: close\r\n\r\n\
+                content-type: application/grpc-web\r\ncontent-length: 5\r\nconnection: close\r\n\r\n\
                 \0\0\0\0\0";
     let answer = talk(&broker, call).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
-    assert!(answer.contains("content-type: application/grpc"), "{answer:?}");
+    assert!(answer.contains("content-type: application/grpc-web"), "{answer:?}");
     // Two requests on one connection, the second asks for its end.
     let two = "GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n\
                GET /none HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";

@@ -314,6 +314,10 @@ fn changed(dice: &mut Dice, old: &(Vec<Field>, String)) -> (Vec<Field>, String) 
         }
         _ => fields.push((9, "f9".to_owned(), "", dice.one(&TYPES))),
     }
+    // buf looks from old to new alone, where every string is bytes; we are asked for both ways here.
+    if let (Some((.., "string")), Some((.., new @ "bytes"))) = (old.0.get(at), fields.get_mut(at)) {
+        *new = "bool";
+    }
     (fields, reserved)
 }
 

@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Response};
 use super::problem;
 use super::{Http, transcode};
 use crate::caller::Caller;
+use crate::edge::body::refused;
 use crate::error::{Error, Reason, Result};
 
 /// What answers later.
@@ -77,6 +78,9 @@ impl Call {
     /// The whole body, if it is not larger than `limit`.
     pub(super) async fn bytes(body: Body, limit: usize) -> Result<Bytes> {
         axum::body::to_bytes(body, limit).await.map_err(|error| {
+            if let Some(refused) = refused(&error) {
+                return refused.clone();
+            }
             let inner: Option<&dyn std::error::Error> = std::error::Error::source(&error);
             let text = inner.map_or_else(|| error.to_string(), ToString::to_string);
             if text.contains("length limit") {
