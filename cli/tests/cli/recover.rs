@@ -23,7 +23,7 @@ fn stopped() -> (TempDir, PathBuf) {
     broker.stopped()
 }
 
-/// A file that others follow. Slots are taken in no certain order, and some may be spare.
+/// A file that another follows. Slots are taken in no certain order, and some may be free.
 fn middle_of_the_journal(home: &TempDir, data: &Path) -> PathBuf {
     let report = meshlog(home, &["verify", data.to_str().unwrap(), "-o", "json"]).json();
     let files = report["files"].as_array().unwrap();
@@ -34,7 +34,7 @@ fn middle_of_the_journal(home: &TempDir, data: &Path) -> PathBuf {
         .filter_map(|file| Some((file["sequence"].as_u64()?, name(file))))
         .collect();
     journal.sort();
-    assert!(journal.len() > 3, "{report:#}");
+    assert!(journal.len() > 1, "{report:#}");
     data.join(&journal[journal.len() - 2].1)
 }
 
