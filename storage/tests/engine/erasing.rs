@@ -117,6 +117,29 @@ pub(crate) fn nothing_of_what_is_gone_is_in_any_file_and_everything_else_is() {
     assert_eq!(holding(&machine, &text(deleted, 59, 2)), [""; 0]);
 }
 
+/// Files that merges wrote are removed, not used again. Most often a checkpoint syncs the directory
+/// after that, but nothing promises one: whoever is told that all is gone must not depend on it.
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn nobody_is_told_before_the_names_of_removed_files_are_synced() {
+    let (machine, storage, [_, trimmed, ..]) = written(3);
+    trim(&storage, trimmed, 31);
+    machine.disk.keep_trace();
+    let last = Arc::new(Mutex::new(None));
+    let (disk, slot) = (machine.disk.clone(), Arc::clone(&last));
+    storage.erase(vec![trimmed], move |outcome| {
+        outcome.unwrap();
+        *slot.lock() = disk.trace().lines().last().map(str::to_owned);
+    });
+    for _ in 0..2000 {
+        machine.clock.advance(Duration::from_secs(1));
+        storage.drive();
+        if let Some(last) = last.lock().take() {
+            return assert!(last.contains("sync directory"), "{last}");
+        }
+    }
+    panic!("erasing comes to no end");
+}
+
 /// What a slot held in an earlier life lies behind the groups of the file that lives in it now.
 #[cfg_attr(not(sabotage), test)]
 pub(crate) fn remains_of_earlier_lives_go_with_the_rest() {

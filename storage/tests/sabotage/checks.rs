@@ -48,6 +48,7 @@ pub(crate) fn run(name: &str) {
         "an erasure" => {
             erasing::nothing_of_what_is_gone_is_in_any_file_and_everything_else_is();
             erasing::remains_of_earlier_lives_go_with_the_rest();
+            erasing::nobody_is_told_before_the_names_of_removed_files_are_synced();
         }
         "a backup" => {
             backing_up::a_crash_while_a_folder_gets_a_newer_backup_leaves_the_old_one_or_the_new_one();
