@@ -141,8 +141,7 @@ pub(super) struct Greeted<Io> {
     pub(super) certificate: Option<PeerCertificate>,
 }
 
-/// The cryptography of every connection. `ring` builds with a C compiler in a quarter of the time
-/// of the alternative, which is the faster one only where processors have AVX-512.
+/// The cryptography of every connection: `ring`, because a C compiler is all it needs to build.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
