@@ -20,7 +20,7 @@ const MAX_VERSIONS: usize = 1000;
 impl Catalogue {
     /// Adds a version, which becomes the current one; the current schemas again give the current
     /// version. In a draft any schema may follow any other; other products take what keeps their
-    /// promise ([`super::promise`]).
+    /// promise (`promise.rs`).
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`, `PRODUCT_READ_ONLY`, `FIELD_MISSING`, `SCHEMA_MALFORMED`,
