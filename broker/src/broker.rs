@@ -23,6 +23,7 @@ use crate::catalogue::Catalogue;
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
+use crate::identity::Identity;
 use crate::lineage::Ledger;
 use crate::lineage::copy::CopyWatch;
 use crate::metrics::Metrics;
@@ -56,6 +57,7 @@ struct Inner {
     sampling: Sampling,
     backups: Backups,
     forecast: Forecast,
+    identity: Identity,
     certificates: Certificates,
     metrics: Arc<Metrics>,
     turn: AtomicU32,
@@ -104,6 +106,7 @@ impl Broker {
         config: Config,
         components: impl FnOnce(Arc<dyn BatchCodec>, Arc<dyn Observer>) -> Components,
     ) -> Result<Self> {
+        let identity = Identity::new(&config.identity)?;
         let wakeups = Arc::new(Wakeups::default());
         let parts = components(Arc::new(RecordBatchCodec), wakeups.clone());
         let directory = config.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
@@ -124,6 +127,7 @@ impl Broker {
                 sampling: Sampling::default(),
                 backups,
                 forecast: Forecast::default(),
+                identity,
                 certificates: Certificates::default(),
                 metrics: Arc::default(),
                 turn: AtomicU32::new(0),
@@ -248,6 +252,10 @@ impl Broker {
 
     pub(crate) fn backups(&self) -> &Backups {
         &self.inner.backups
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.inner.identity
     }
 
     pub(crate) fn forecast(&self) -> &Forecast {

@@ -5,6 +5,7 @@ pub mod reference;
 mod size;
 mod span;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -26,6 +27,8 @@ pub struct Config {
     pub appends: AppendConfig,
     /// Connections.
     pub edge: EdgeConfig,
+    /// Who callers are, beside keys.
+    pub identity: IdentityConfig,
     /// HTTP with JSON, and browsers.
     pub http: HttpConfig,
     /// Encrypted connections. With a certificate and its key the port takes nothing else.
@@ -236,6 +239,27 @@ impl Default for EdgeConfig {
             insecure_allow_remote: false,
         }
     }
+}
+
+/// Who callers are, beside those with a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Clients by a name in their certificate: `dns:NAME` or `uri:URI`, exactly as it stands there.
+    pub certificates: BTreeMap<String, MemberConfig>,
+}
+
+/// For whom a caller works.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemberConfig {
+    /// Its team. Empty: none, which only an administrator can do without.
+    pub team: String,
+    /// The program. Empty: the one that the call names.
+    pub application: String,
+    /// `admin` and `steward` give that role on everything; `owner`, `producer` and `consumer` limit
+    /// what the rights of the team are used for. Empty: all that the team may.
+    pub role: String,
 }
 
 /// HTTP with JSON, and browsers.

@@ -124,6 +124,40 @@ reasons! {
     DataLoss = "DATA_LOSS",
     /// The broker is shutting down.
     ShuttingDown = "SHUTTING_DOWN",
+    /// The call does not say who makes it, and must.
+    CredentialMissing = "CREDENTIAL_MISSING",
+    /// What says who makes the call cannot be read.
+    CredentialMalformed = "CREDENTIAL_MALFORMED",
+    /// Who it is was proved, and the settings do not say for which team it works.
+    CredentialUnmapped = "CREDENTIAL_UNMAPPED",
+    /// No such key.
+    KeyUnknown = "KEY_UNKNOWN",
+    /// The key was revoked.
+    KeyRevoked = "KEY_REVOKED",
+    /// The key has expired.
+    KeyExpired = "KEY_EXPIRED",
+    /// The token has expired, or is not valid yet.
+    TokenExpired = "TOKEN_EXPIRED",
+    /// The token was issued by somebody else.
+    TokenIssuer = "TOKEN_ISSUER",
+    /// The token is for somebody else.
+    TokenAudience = "TOKEN_AUDIENCE",
+    /// The token is not signed in a way that is accepted.
+    TokenAlgorithm = "TOKEN_ALGORITHM",
+    /// The token is signed with a key that the issuer does not publish.
+    TokenKeyUnknown = "TOKEN_KEY_UNKNOWN",
+    /// The signature of the token is wrong.
+    TokenSignature = "TOKEN_SIGNATURE",
+    /// The keys of the issuer of tokens cannot be read.
+    KeySetUnavailable = "KEY_SET_UNAVAILABLE",
+    /// No such key, for whoever manages them.
+    KeyNotFound = "KEY_NOT_FOUND",
+    /// No such grant.
+    GrantNotFound = "GRANT_NOT_FOUND",
+    /// No such request for access.
+    AccessRequestNotFound = "ACCESS_REQUEST_NOT_FOUND",
+    /// The caller lacks a permission.
+    PermissionDenied = "PERMISSION_DENIED",
     /// A defect of the broker.
     Internal = "INTERNAL",
     /// Over HTTP: there is nothing at this address.

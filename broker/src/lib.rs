@@ -3,6 +3,7 @@
 //! Start with [`Broker`]. With the cargo feature `edge` (default) it also speaks gRPC, over TCP
 //! with [`edge::serve`] or inside the process with `Broker::local_connector`.
 
+pub mod access;
 pub mod audit;
 pub mod backup;
 mod broker;

@@ -64,6 +64,9 @@ impl Exit {
             | "DOMAIN_NOT_FOUND"
             | "TAG_KEY_NOT_FOUND"
             | "CURSOR_NOT_FOUND"
+            | "KEY_NOT_FOUND"
+            | "GRANT_NOT_FOUND"
+            | "ACCESS_REQUEST_NOT_FOUND"
             | "PARTITION_NOT_FOUND"
             | "SCHEMA_VERSION_UNKNOWN" => Self::NotFound,
             "PRODUCT_EXISTS"
@@ -80,12 +83,34 @@ impl Exit {
             | "OFFSET_MISMATCH"
             | "ETAG_MISMATCH"
             | "PRODUCER_FENCED" => Self::Conflict,
-            "HOST_REFUSED" | "ORIGIN_REFUSED" => Self::Denied,
             "SCHEMA_REJECTED" | "KEY_MISMATCH" | "SCHEMA_INCOMPATIBLE" => Self::Rejected,
-            "OVERLOADED" | "DISK_FULL" | "JOURNAL_FAILED" | "SHUTTING_DOWN" | "UNREACHABLE"
-            | "CONNECTION_LOST" | "DELIVERY_TIMEOUT" | "BACKUP_EXPIRED" | "QUOTA_EXCEEDED"
+            "OVERLOADED"
+            | "DISK_FULL"
+            | "JOURNAL_FAILED"
+            | "SHUTTING_DOWN"
+            | "UNREACHABLE"
+            | "CONNECTION_LOST"
+            | "KEY_SET_UNAVAILABLE"
+            | "DELIVERY_TIMEOUT"
+            | "BACKUP_EXPIRED"
+            | "QUOTA_EXCEEDED"
             | "REQUEST_TIMEOUT" => Self::Unavailable,
-            "UNTRUSTED" => Self::Denied,
+            "PERMISSION_DENIED"
+            | "HOST_REFUSED"
+            | "ORIGIN_REFUSED"
+            | "UNTRUSTED"
+            | "CREDENTIAL_MISSING"
+            | "CREDENTIAL_MALFORMED"
+            | "CREDENTIAL_UNMAPPED"
+            | "KEY_UNKNOWN"
+            | "KEY_REVOKED"
+            | "KEY_EXPIRED"
+            | "TOKEN_EXPIRED"
+            | "TOKEN_ISSUER"
+            | "TOKEN_AUDIENCE"
+            | "TOKEN_ALGORITHM"
+            | "TOKEN_KEY_UNKNOWN"
+            | "TOKEN_SIGNATURE" => Self::Denied,
             "DATA_LOSS" => Self::Corruption,
             "ROUTE_NOT_FOUND" | "METHOD_NOT_ALLOWED" | "MEDIA_TYPE_UNSUPPORTED" => Self::Error,
             "BATCH_MALFORMED"

@@ -92,7 +92,9 @@ fn main() -> io::Result<()> {
     let embedded = |queries: &[&str]| {
         measure(queries, args.searches, |query| {
             let asked = request(query);
-            runtime.block_on(broker.catalogue().search_products(asked)).map_err(io::Error::other)
+            runtime
+                .block_on(broker.catalogue().search_products(&Caller::default(), asked))
+                .map_err(io::Error::other)
         })
     };
     let kinds: Vec<(&str, Vec<&str>)> = QUERIES
@@ -265,7 +267,8 @@ fn opening(runtime: &Runtime, directory: &Path, count: usize) -> io::Result<(Dur
     let began = Instant::now();
     let broker = open()?;
     let opened = began.elapsed();
-    let found = runtime.block_on(broker.catalogue().search_products(request("sales.orders")));
+    let found = runtime
+        .block_on(broker.catalogue().search_products(&Caller::default(), request("sales.orders")));
     let answered = began.elapsed();
     if found.map_err(io::Error::other)?.total == 0 {
         return Err(io::Error::other("nothing was found after opening"));

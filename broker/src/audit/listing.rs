@@ -4,7 +4,9 @@ use meshlog_proto::v1;
 use meshlog_storage::Offset;
 
 use super::reading::{Reading, Stored, Told};
+use crate::access::{Resource, Rpc};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::AUDIT_PRODUCT;
 use crate::error::{Error, Reason, Result};
 use crate::record::offset_at_time;
@@ -23,8 +25,13 @@ impl Broker {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a token that is not from a page before.
-    pub async fn list_audit(&self, request: v1::ListAuditRequest) -> Result<v1::ListAuditResponse> {
+    pub async fn list_audit(
+        &self,
+        caller: &Caller,
+        request: v1::ListAuditRequest,
+    ) -> Result<v1::ListAuditResponse> {
         self.refuse_if_closing()?;
+        self.catalogue().allow(caller, Rpc::ListAudit, Resource::Broker)?;
         let size = match request.page_size {
             0 => DEFAULT_SIZE,
             size => size.min(MAX_SIZE),

@@ -16,14 +16,14 @@ async fn team(broker: &Broker, name: &str) {
 
 async fn verify(broker: &Broker, noted_head: &str) -> v1::VerifyAuditResponse {
     let request = v1::VerifyAuditRequest { noted_head: noted_head.to_owned() };
-    broker.verify_audit(request).await.unwrap()
+    broker.verify_audit(&Caller::default(), request).await.unwrap()
 }
 
 async fn list(broker: &Broker, request: v1::ListAuditRequest) -> Vec<v1::AuditRecord> {
     let mut request = v1::ListAuditRequest { page_size: 7, ..request };
     let mut all = Vec::new();
     loop {
-        let page = broker.list_audit(request.clone()).await.unwrap();
+        let page = broker.list_audit(&Caller::default(), request.clone()).await.unwrap();
         assert!(page.records.len() <= 7);
         all.extend(page.records);
         if page.next_page_token.is_empty() {
@@ -189,5 +189,5 @@ async fn the_log_is_filtered_by_who_what_and_when() {
     assert!(found(asked).await.iter().all(|record| nanos(record) < nanos(&all[15])));
     let page_token = "odd".to_owned();
     let wrong = v1::ListAuditRequest { page_token, ..Default::default() };
-    assert!(broker.list_audit(wrong).await.is_err());
+    assert!(broker.list_audit(&Caller::default(), wrong).await.is_err());
 }

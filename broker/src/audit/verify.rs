@@ -5,7 +5,9 @@ use meshlog_storage::Offset;
 
 use super::chain::{Break, Link, Walk};
 use super::reading::{Reading, Stored};
+use crate::access::{Resource, Rpc};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::time::storage_time;
 
@@ -17,9 +19,11 @@ impl Broker {
     /// `INVALID_ARGUMENT` for a `noted_head` that is none; `DATA_LOSS` for bytes that cannot be read.
     pub async fn verify_audit(
         &self,
+        caller: &Caller,
         request: v1::VerifyAuditRequest,
     ) -> Result<v1::VerifyAuditResponse> {
         self.refuse_if_closing()?;
+        self.catalogue().allow(caller, Rpc::VerifyAudit, Resource::Broker)?;
         let noted = match request.noted_head.as_str() {
             "" => None,
             text => Some(Link::from_text(text).ok_or_else(|| {

@@ -33,8 +33,9 @@ pub use meshlog_storage::{
     Lsn, MANIFEST_NAME, Restore, StoredBackupFile, Timestamp,
 };
 
-use crate::Caller;
+use crate::access::{Recheck, Resource, Rpc};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::time::proto_time;
 use rate::Rate;
@@ -88,6 +89,8 @@ pub struct Backup {
     rate: Arc<Rate>,
     stop: CancellationToken,
     closing: CancellationToken,
+    /// Whether whoever takes it still may.
+    access: Option<Recheck>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -112,7 +115,10 @@ impl Broker {
     /// # Errors
     /// `OVERLOADED` if others are under way, `INVALID_ARGUMENT`, `SHUTTING_DOWN`.
     pub async fn backup(&self, caller: &Caller, request: v1::BackupRequest) -> Result<Backup> {
-        self.backup_with(caller, request, Patience::default()).await
+        self.catalogue().allow(caller, Rpc::Backup, Resource::Broker)?;
+        let mut backup = self.backup_with(caller, request, Patience::default()).await?;
+        backup.access = Some(Recheck::new(self.catalogue(), caller, Rpc::Backup, None));
+        Ok(backup)
     }
 
     pub(crate) async fn backup_with(
@@ -157,6 +163,7 @@ impl Broker {
             rate: Arc::clone(&self.backups().rate),
             stop: CancellationToken::new(),
             closing: self.closing().clone(),
+            access: None,
             _seat: seat,
         })
     }
@@ -182,6 +189,10 @@ impl Backup {
         if self.stop.is_cancelled() || self.closing.is_cancelled() {
             self.next = Next::Ended;
             return Some(Err(Error::shutting_down()));
+        }
+        if let Some(Err(error)) = self.access.as_mut().map(Recheck::check) {
+            self.next = Next::Ended;
+            return Some(Err(error));
         }
         self.patience.note();
         let part = self.part().await;

@@ -79,6 +79,9 @@ pub(crate) enum Kind {
     Domain,
     Team,
     TagKey,
+    ApiKey,
+    Grant,
+    AccessRequest,
     /// Of the broker as a whole: a backup taken, bytes erased.
     Broker,
     /// A call by somebody who may not make it.
@@ -94,6 +97,9 @@ impl Kind {
             Self::Domain => "domain",
             Self::Team => "team",
             Self::TagKey => "tag_key",
+            Self::ApiKey => "key",
+            Self::Grant => "grant",
+            Self::AccessRequest => "access_request",
             Self::Broker => "broker",
             Self::Denial => "denial",
             Self::Authentication => "authentication",

@@ -15,6 +15,7 @@ use super::{
     settings,
 };
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::Result;
 use crate::schema::Schema;
 
@@ -35,15 +36,18 @@ impl Catalogue {
     /// Begins a change of a product; no other change is under way until it is done.
     ///
     /// # Errors
-    /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`, `PRODUCT_READ_ONLY`, `ETAG_MISMATCH`.
+    /// `PRODUCT_NOT_FOUND`, `PERMISSION_DENIED`, `PRODUCT_RECREATED`, `PRODUCT_READ_ONLY`,
+    /// `ETAG_MISMATCH`.
     pub(super) async fn change_product(
         &self,
+        caller: &Caller,
+        rpc: Rpc,
         name: &str,
         id: &str,
         etag: &str,
     ) -> Result<ProductChange<'_>> {
         let mutation = self.begin().await;
-        let handle = self.resolve(name, id)?;
+        let handle = self.resolve_for(caller, rpc, name, id)?;
         if is_internal(&handle.name) {
             return Err(read_only(&handle.name));
         }

@@ -18,6 +18,7 @@ use super::{
     provenance, references, settings, tag, team,
 };
 use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Schema};
 
@@ -43,11 +44,13 @@ impl Catalogue {
         caller: &Caller,
         request: v1::CreateProductRequest,
     ) -> Result<v1::CreateProductResponse> {
+        self.allow_creating(caller, &request)?;
         let validate_only = request.validate_only;
         let (catalogue, author) = (self.clone(), caller.clone());
         let mut plan = aside(move || Plan::new(&catalogue, &author, request)).await?;
         let mut mutation = self.begin().await;
         plan.check_against(&self.inner.view.read())?;
+        plan.allow(self, caller)?;
         let nothing = Facts::new();
         let mut act = Act::new("create_product", Kind::Product, &plan.product.name);
         let mut company = Vec::new();
@@ -84,10 +87,34 @@ impl Catalogue {
     }
 }
 
+impl Catalogue {
+    /// Refuses what the caller may not create, before anything of it is looked at.
+    fn allow_creating(&self, caller: &Caller, request: &v1::CreateProductRequest) -> Result<()> {
+        let name = request.product.as_ref().map(|product| product.name.as_str());
+        let domain = name.unwrap_or_default().split('.').next().unwrap_or_default();
+        let is_new =
+            request.new_domain.is_some() && self.inner.view.read().domain(domain).is_none();
+        self.allow_in_domain(caller, domain, is_new)
+    }
+
+    /// Whether the caller may put a product into a domain, or make the domain for it.
+    pub(super) fn allow_in_domain(
+        &self,
+        caller: &Caller,
+        domain: &str,
+        is_new: bool,
+    ) -> Result<()> {
+        match is_new {
+            true => self.allow(caller, Rpc::CreateDomain, Resource::Broker),
+            false => self.allow(caller, Rpc::CreateProduct, Resource::Domain(domain)),
+        }
+    }
+}
+
 /// A product to be created: right in itself, not yet compared with what there is.
 pub(super) struct Plan {
     pub(super) product: v1::Product,
-    domain: String,
+    pub(super) domain: String,
     pub(super) value: Arc<Schema>,
     key: Option<Arc<Schema>>,
     /// What is to be created with it; after [`Plan::check_against`] only what does not exist.
@@ -186,6 +213,14 @@ impl Plan {
             Some(rule) => check_key_rule(&FieldPath::new(&rule.field), &self.value),
             None => Ok(()),
         }
+    }
+
+    /// Refuses what the caller may not create; after [`Plan::check_against`], with the gate closed.
+    fn allow(&self, catalogue: &Catalogue, caller: &Caller) -> Result<()> {
+        if self.new_team.is_some() {
+            catalogue.allow(caller, Rpc::CreateTeam, Resource::Broker)?;
+        }
+        catalogue.allow_in_domain(caller, &self.domain, self.new_domain.is_some())
     }
 
     /// Compares it with what there is.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meshlog_proto::v1;
+use meshlog_proto::v1::{self, access_scope::What};
 
 use super::audit::{Act, Kind};
 use super::in_use::Users;
@@ -14,6 +14,7 @@ use super::team::MAX_DESCRIPTION_BYTES;
 use super::view::View;
 use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, tag, team};
 use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::error::{Error, Reason, Result};
 
 impl Catalogue {
@@ -27,6 +28,7 @@ impl Catalogue {
         caller: &Caller,
         request: v1::CreateDomainRequest,
     ) -> Result<v1::CreateDomainResponse> {
+        self.allow(caller, Rpc::CreateDomain, Resource::Broker)?;
         let domain = request.domain.ok_or_else(|| invalid("domain", "it is missing"))?;
         check(&domain)?;
         let mut mutation = self.begin().await;
@@ -45,7 +47,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// `DOMAIN_NOT_FOUND`.
-    pub fn get_domain(&self, request: v1::GetDomainRequest) -> Result<v1::GetDomainResponse> {
+    pub fn get_domain(
+        &self,
+        _caller: &Caller,
+        request: v1::GetDomainRequest,
+    ) -> Result<v1::GetDomainResponse> {
         let domain = self.inner.view.read().domain(&request.name);
         let domain = domain.ok_or_else(|| not_found(&request.name, None))?;
         Ok(v1::GetDomainResponse { domain: Some(Arc::unwrap_or_clone(domain)) })
@@ -55,7 +61,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a page token of another list.
-    pub fn list_domains(&self, request: v1::ListDomainsRequest) -> Result<v1::ListDomainsResponse> {
+    pub fn list_domains(
+        &self,
+        _caller: &Caller,
+        request: v1::ListDomainsRequest,
+    ) -> Result<v1::ListDomainsResponse> {
         let page = Page::asked("domains", request.page_size, &request.page_token)?;
         let built_in = builtin::NAMES.into_iter().filter_map(builtin::domain);
         let (domains, next_page_token) =
@@ -81,7 +91,7 @@ impl Catalogue {
         ];
         let paths = mask::paths(request.update_mask, &given)?;
         let mut mutation = self.begin().await;
-        let before = self.own_domain(&asked.name, &asked.etag)?;
+        let before = self.own_domain(caller, Rpc::UpdateDomain, &asked.name, &asked.etag)?;
         let mut domain = before.clone();
         for path in &paths {
             match path.as_str() {
@@ -123,7 +133,7 @@ impl Catalogue {
         request: v1::DeleteDomainRequest,
     ) -> Result<v1::DeleteDomainResponse> {
         let mut mutation = self.begin().await;
-        let before = self.own_domain(&request.name, &request.etag)?;
+        let before = self.own_domain(caller, Rpc::DeleteDomain, &request.name, &request.etag)?;
         let mut users = Users::default();
         {
             let view = self.inner.view.read();
@@ -134,6 +144,11 @@ impl Catalogue {
             return Ok(v1::DeleteDomainResponse {});
         }
         mutation.remove(Key::Domain(&before.name));
+        let is_on = |grant: &v1::Grant| {
+            let what = grant.scope.as_ref().and_then(|scope| scope.what.as_ref());
+            matches!(what, Some(What::Domain(name)) if *name == before.name)
+        };
+        mutation.remove_rights(is_on, |_| false);
         let changes = facts::differences(&facts::of_domain(&before), &facts::Facts::new());
         let act = Act::new("delete_domain", Kind::Domain, &before.name)
             .etag_before(&before.etag)
@@ -144,7 +159,8 @@ impl Catalogue {
     }
 
     /// A domain that can be changed.
-    fn own_domain(&self, name: &str, etag: &str) -> Result<v1::Domain> {
+    fn own_domain(&self, caller: &Caller, rpc: Rpc, name: &str, etag: &str) -> Result<v1::Domain> {
+        self.allow(caller, rpc, Resource::Domain(name))?;
         check_label(Named::Domain, name)?;
         let found = self.inner.view.read().domains.get(name).cloned();
         let domain = found.ok_or_else(|| not_found(name, None))?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use meshlog_proto::v1::{self, Tag};
+use meshlog_proto::v1::{self, Tag, access_scope::What};
 use serde_json::{Value, json};
 
 /// Values by path.
@@ -122,6 +122,71 @@ pub(super) fn of_tag_key(key: &v1::TagKey) -> Facts {
     let allowed = key.allowed_values.iter().cloned().map(Value::from);
     put_list(&mut facts, "allowed_values", allowed.collect());
     facts
+}
+
+/// Of a key; its secret is known to nobody.
+pub(super) fn of_api_key(key: &v1::ApiKey) -> Facts {
+    let mut facts = Facts::new();
+    put_text(&mut facts, "team", &key.team);
+    put_text(&mut facts, "application", &key.application);
+    put_text(&mut facts, "description", &key.description);
+    if key.admin {
+        facts.insert("admin".to_owned(), true.into());
+    }
+    put_permissions(&mut facts, key.permissions());
+    put_list(&mut facts, "products", key.products.iter().cloned().map(Value::from).collect());
+    put_list(&mut facts, "domains", key.domains.iter().cloned().map(Value::from).collect());
+    put_time(&mut facts, "expire_time", key.expire_time.as_ref());
+    put_time(&mut facts, "revoke_time", key.revoke_time.as_ref());
+    facts
+}
+
+/// Of a grant.
+pub(super) fn of_grant(grant: &v1::Grant) -> Facts {
+    let mut facts = Facts::new();
+    put_text(&mut facts, "team", &grant.team);
+    put_text(&mut facts, "application", &grant.application);
+    put_permissions(&mut facts, grant.permissions());
+    if let Some(scope) = &grant.scope {
+        match &scope.what {
+            Some(What::Product(name)) => put_text(&mut facts, "scope.product", name),
+            Some(What::Domain(name)) => put_text(&mut facts, "scope.domain", name),
+            Some(What::Tag(tag)) => put_text(&mut facts, "scope.tag", tag),
+            Some(What::Everything(_)) => {
+                facts.insert("scope.everything".to_owned(), true.into());
+            }
+            None => {}
+        }
+    }
+    put_text(&mut facts, "purpose", &grant.purpose);
+    put_text(&mut facts, "request_id", &grant.request_id);
+    put_time(&mut facts, "expire_time", grant.expire_time.as_ref());
+    facts
+}
+
+/// Of a request for access.
+pub(super) fn of_access_request(request: &v1::AccessRequest) -> Facts {
+    let mut facts = Facts::new();
+    put_text(&mut facts, "product", &request.product);
+    put_text(&mut facts, "team", &request.team);
+    put_text(&mut facts, "application", &request.application);
+    put_permissions(&mut facts, request.permissions());
+    put_text(&mut facts, "purpose", &request.purpose);
+    facts.insert("state".to_owned(), request.state().as_str_name().into());
+    put_text(&mut facts, "reason", &request.reason);
+    put_text(&mut facts, "grant_id", &request.grant_id);
+    facts
+}
+
+fn put_permissions(facts: &mut Facts, permissions: impl Iterator<Item = v1::Permission>) {
+    let names = permissions.map(|permission| Value::from(permission.as_str_name()));
+    put_list(facts, "permissions", names.collect());
+}
+
+fn put_time(facts: &mut Facts, path: &str, time: Option<&prost_types::Timestamp>) {
+    if let Some(time) = time {
+        facts.insert(path.to_owned(), time.to_string().into());
+    }
 }
 
 fn put_limits(facts: &mut Facts, settings: &v1::ProductSettings) {

@@ -17,6 +17,7 @@ use super::product::ProductHandle;
 use super::view::View;
 use super::{Catalogue, check_length, invalid, product_not_found, team};
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::{Error, Reason, Result};
 
 impl Catalogue {
@@ -29,7 +30,9 @@ impl Catalogue {
         caller: &Caller,
         request: v1::ActivateProductRequest,
     ) -> Result<v1::ActivateProductResponse> {
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let mut change = self
+            .change_product(caller, Rpc::ActivateProduct, &request.name, "", &request.etag)
+            .await?;
         let product = &mut change.product;
         check_state(product, "activated", &[ProductState::Draft, ProductState::Deprecated])?;
         if product.name.split('.').next() == Some(SANDBOX) {
@@ -62,7 +65,9 @@ impl Catalogue {
         caller: &Caller,
         request: v1::DeprecateProductRequest,
     ) -> Result<v1::DeprecateProductResponse> {
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let mut change = self
+            .change_product(caller, Rpc::DeprecateProduct, &request.name, "", &request.etag)
+            .await?;
         let successor = match request.successor.as_str() {
             "" => String::new(),
             name => {
@@ -90,7 +95,9 @@ impl Catalogue {
         caller: &Caller,
         request: v1::RetireProductRequest,
     ) -> Result<v1::RetireProductResponse> {
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let mut change = self
+            .change_product(caller, Rpc::RetireProduct, &request.name, "", &request.etag)
+            .await?;
         check_state(&change.product, "retired", &[ProductState::Deprecated])?;
         if !request.force {
             check_sunset(&change.product, change.mutation.now())?;

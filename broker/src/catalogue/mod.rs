@@ -17,6 +17,8 @@
 //! is apart. Searches have locks of their own (`searching.rs`), which no change waits for: it leaves a
 //! note of what it touched, and the next search brings the index up to date first.
 
+mod access_request;
+mod api_key;
 mod application;
 mod attached;
 mod audit;
@@ -26,6 +28,7 @@ mod completeness;
 mod create;
 mod domain;
 mod facts;
+mod grant;
 mod in_use;
 mod inheritance;
 mod lifecycle;
@@ -44,6 +47,7 @@ mod promise;
 mod provenance;
 mod recent;
 mod references;
+mod rights;
 mod schema_versions;
 mod searching;
 mod settings;
@@ -56,6 +60,7 @@ mod transfer;
 mod trimming;
 mod view;
 mod watch;
+mod who;
 
 #[cfg(test)]
 mod tests;
@@ -70,6 +75,7 @@ use meshlog_proto::v1::SchemaSource;
 use meshlog_storage::Storage;
 use parking_lot::RwLock;
 
+use crate::access::Epoch;
 use crate::audit::Denials;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
@@ -106,6 +112,7 @@ struct Inner {
     cursors: Arc<CursorTable>,
     presence: Presence,
     searching: Arc<Searching>,
+    epoch: Arc<Epoch>,
 }
 
 /// A catalogue that somebody else keeps.
@@ -146,6 +153,8 @@ impl Catalogue {
         let revision = tokio::sync::watch::Sender::new(view.recent.revision());
         let state = storage.state();
         attached::restore_traffic(&view, storage, state.iter().map(|(key, value)| (key, value)))?;
+        let epoch = Arc::new(Epoch::default());
+        epoch.raise(view.rights.is_protected, view.rights.next_end(storage.now()));
         let view = Arc::new(RwLock::new(view));
         let searching = Searching::open(&view);
         Ok(Self {
@@ -160,6 +169,7 @@ impl Catalogue {
                 cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
                 presence: Presence::default(),
                 searching,
+                epoch,
             }),
         })
     }
@@ -246,6 +256,17 @@ impl Catalogue {
         self.inner.revision.subscribe()
     }
 
+    /// When decisions are made anew.
+    pub(crate) fn access_epoch(&self) -> &Epoch {
+        &self.inner.epoch
+    }
+
+    /// Whether calls must say who makes them: since the first key, for ever.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.inner.epoch.is_protected()
+    }
+
     /// The first products by name, the broker's own among them, and how many more there are.
     pub(crate) fn first_products(&self, most: usize) -> (Vec<Arc<ProductHandle>>, usize) {
         let view = self.inner.view.read();
@@ -279,12 +300,17 @@ fn read(storage: &Storage) -> Result<(View, Applications)> {
     Ok((view, applications))
 }
 
-/// Whether a product is the broker's own: read by all, changed by none.
-fn is_internal(product: &str) -> bool {
-    product.strip_prefix(name::MESHLOG).is_some_and(|rest| rest.starts_with('.'))
+/// Whether a product of this name is in a domain.
+fn in_domain(product: &str, domain: &str) -> bool {
+    product.strip_prefix(domain).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn product_not_found(name: &str) -> Error {
+/// Whether a product is the broker's own: read by all, changed by none.
+fn is_internal(product: &str) -> bool {
+    in_domain(product, name::MESHLOG)
+}
+
+pub(crate) fn product_not_found(name: &str) -> Error {
     let shown: String = name.chars().take(200).flat_map(char::escape_debug).collect();
     Error::new(
         Reason::ProductNotFound,

@@ -8,6 +8,7 @@ use super::name::{SANDBOX, check_product, shell_word};
 use super::view::View;
 use super::{Catalogue, builtin, domain, invalid, provenance, team};
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::{Error, Reason, Result};
 
 const MAX_ALIASES: usize = 16;
@@ -26,12 +27,16 @@ impl Catalogue {
         request: v1::MoveProductRequest,
     ) -> Result<v1::MoveProductResponse> {
         let (to, _) = check_product(&request.new_name)?;
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let mut change =
+            self.change_product(caller, Rpc::MoveProduct, &request.name, "", &request.etag).await?;
         let product = &mut change.product;
         let from = product.name.split('.').next().unwrap_or_default().to_owned();
         if product.name == request.new_name {
             let what = format!("`{}` has this name already", product.name);
             return Err(invalid("new_name", what));
+        }
+        if from != to {
+            self.allow_in_domain(caller, to, false)?;
         }
         {
             let view = self.inner.view.read();

@@ -188,6 +188,8 @@ impl<'a> Mutation<'a> {
         let view = Arc::clone(&self.catalogue.inner.view);
         let revision = self.catalogue.inner.revision.clone();
         let searching = Arc::clone(&self.catalogue.inner.searching);
+        let epoch = Arc::clone(&self.catalogue.inner.epoch);
+        let now = self.catalogue.inner.storage.now();
         let changes = view.read().decode(state_keys(&self.controls))?;
         let (answer, answered) = oneshot::channel();
         entry.controls.append(&mut self.controls);
@@ -196,8 +198,12 @@ impl<'a> Mutation<'a> {
             if result.is_ok() {
                 let touched = Touched::by(&changes);
                 let mut view = view.write();
+                let before = view.rights.changes;
                 view.apply(changes);
                 let latest = view.recent.revision();
+                if view.rights.changes != before {
+                    epoch.raise(view.rights.is_protected, view.rights.next_end(now));
+                }
                 drop(view);
                 searching.touch(touched);
                 revision.send_replace(latest);
@@ -249,7 +255,10 @@ mod tests {
         let counters = catalogue.inner.view.read().counters;
         assert_eq!(counters, Counters { products: 0, schema_versions: 1, changes: 2 });
         let get = v1::GetTeamRequest { name: "late".to_owned() };
-        assert_eq!(catalogue.get_team(get).unwrap_err().reason(), Reason::TeamNotFound);
+        assert_eq!(
+            catalogue.get_team(&Caller::default(), get).unwrap_err().reason(),
+            Reason::TeamNotFound
+        );
         catalogue.create_team(&Default::default(), team("late")).await.unwrap();
     }
 
@@ -259,7 +268,7 @@ mod tests {
         catalogue.create_team(&Default::default(), team("ops")).await.unwrap();
         let under_way = catalogue.begin().await;
         let get = v1::GetTeamRequest { name: "ops".to_owned() };
-        catalogue.get_team(get).unwrap();
+        catalogue.get_team(&Caller::default(), get).unwrap();
         assert_eq!(catalogue.resolve("a.b", "").unwrap_err().reason(), Reason::ProductNotFound);
         assert_eq!(catalogue.application_id("reader").await.unwrap(), 1);
         drop(under_way);
@@ -282,7 +291,7 @@ mod tests {
             drop(catalogue.begin().await);
             let durable = storage.state().iter().any(|(key, _)| *key == Key::Team(&name).bytes());
             let get = v1::GetTeamRequest { name };
-            assert_eq!(catalogue.get_team(get).is_ok(), durable);
+            assert_eq!(catalogue.get_team(&Caller::default(), get).is_ok(), durable);
             assert!(durable, "the first poll hands the entry to the journal");
         }
     }
@@ -299,7 +308,7 @@ mod tests {
         let known = catalogue.application_id("late").await.unwrap_err();
         assert_eq!(known.reason(), Reason::ShuttingDown);
         let get = |name: &str| v1::GetTeamRequest { name: name.to_owned() };
-        catalogue.get_team(get("ops")).unwrap();
-        catalogue.get_team(get("late")).unwrap_err();
+        catalogue.get_team(&Caller::default(), get("ops")).unwrap();
+        catalogue.get_team(&Caller::default(), get("late")).unwrap_err();
     }
 }

@@ -7,6 +7,8 @@ use prost_types::Timestamp;
 
 use super::Catalogue;
 use super::product::ProductHandle;
+use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::error::Result;
 use crate::lineage;
 use crate::schema::Schema;
@@ -35,6 +37,16 @@ impl Catalogue {
             }
         }
         Ok(made)
+    }
+
+    /// Whether a caller may know that a product exists.
+    pub(crate) fn sees(&self, caller: &Caller, product: &ProductHandle) -> bool {
+        self.allows(caller, Rpc::GetProduct, Resource::Product(product))
+    }
+
+    /// The product with this id, if the caller may know that it exists.
+    pub(crate) fn find_seen(&self, caller: &Caller, id: &str) -> Option<Arc<ProductHandle>> {
+        self.find(id).filter(|product| self.sees(caller, product))
     }
 
     /// Contacts of a team.

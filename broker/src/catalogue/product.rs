@@ -9,7 +9,7 @@ use meshlog_storage::{Durability, StreamId};
 
 use super::notice::Deprecation;
 use super::stored::{self, Key, StoredProduct, StoredVersion};
-use super::{is_internal, settings};
+use super::{is_internal, rights, settings};
 use crate::Traffic;
 use crate::error::{Error, Reason, Result};
 use crate::schema::{FieldPath, Fingerprint, Malformed, RecordCheck, RecordValidator, Schema};
@@ -33,6 +33,9 @@ pub struct ProductHandle {
     pub(super) names: Names,
     owner: Arc<str>,
     state: ProductState,
+    is_restricted: bool,
+    /// Its own, by which grants find it: `key`, and `key=value`.
+    pub(super) tags: Box<[Box<str>]>,
     /// What readers and producers of a deprecated product are told.
     deprecation: Option<Box<Deprecation>>,
     /// The [`StoredProduct`], encoded: the rest is read from it when it is asked for.
@@ -241,6 +244,20 @@ impl ProductHandle {
         self.state
     }
 
+    /// Whether only those who have some right on it may know that it exists.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        self.is_restricted
+    }
+
+    /// Whether everybody may do with it what they may do with the other one.
+    pub(super) fn gives_the_same_rights(&self, other: &Self) -> bool {
+        let facts = |of: &Self| (of.is_restricted, Arc::clone(&of.name), Arc::clone(&of.owner));
+        facts(self) == facts(other)
+            && self.tags == other.tags
+            && self.names.teams == other.names.teams
+    }
+
     /// What is to be told to those who use it; `None` for a product that is not deprecated.
     pub(super) fn deprecation(&self) -> Option<&Deprecation> {
         self.deprecation.as_deref()
@@ -335,6 +352,8 @@ impl ProductHandle {
             names: Names::of(&product),
             owner: Arc::from(&*product.owner),
             state: product.state(),
+            tags: rights::tag_names(&product.tags).collect(),
+            is_restricted: product.classification() == v1::Classification::Restricted,
             deprecation: Deprecation::of(&product).map(Box::new),
             name: Arc::from(product.name),
             traffic: traffic(&product.id),

@@ -16,6 +16,7 @@ use super::product::ProductHandle;
 use super::stored::Key;
 use super::{Catalogue, aside, facts, invalid, mask, provenance, references, settings, tag};
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
 
@@ -24,21 +25,26 @@ impl Catalogue {
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`.
-    pub fn get_product(&self, request: v1::GetProductRequest) -> Result<v1::GetProductResponse> {
-        let handle = self.resolve(&request.name, "")?;
+    pub fn get_product(
+        &self,
+        caller: &Caller,
+        request: v1::GetProductRequest,
+    ) -> Result<v1::GetProductResponse> {
+        let handle = self.resolve_for(caller, Rpc::GetProduct, &request.name, "")?;
         let mut product = served_whole(&self.inner.view, &handle)?;
         if let Some(usage) = &mut product.r#use {
-            self.add_lineage(&handle, usage)?;
+            self.add_lineage(caller, &handle, usage)?;
         }
         Ok(v1::GetProductResponse { product: Some(product) })
     }
 
-    /// Products by name, of one domain or of all.
+    /// Products by name, of one domain or of all; those that the caller may see.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a page token of another list.
     pub fn list_products(
         &self,
+        caller: &Caller,
         request: v1::ListProductsRequest,
     ) -> Result<v1::ListProductsResponse> {
         let list = format!("products {}", request.domain);
@@ -47,15 +53,17 @@ impl Catalogue {
             "" => String::new(),
             domain => format!("{domain}."),
         };
+        let now = self.inner.storage.now();
         let view = self.inner.view.read();
         let first = match page.after.as_str() {
             "" => Bound::Included(prefix.as_str()),
             after => Bound::Excluded(after),
         };
         let names = view.names.range::<str, _>((first, Bound::Unbounded));
-        let names = names.take_while(|name| name.starts_with(&prefix)).take(page.size + 1);
-        let mut handles: Vec<Arc<ProductHandle>> =
-            names.filter_map(|name| view.products.get(name).cloned()).collect();
+        let names = names.take_while(|name| name.starts_with(&prefix));
+        let handles = names.filter_map(|name| view.products.get(name).cloned());
+        let seen = handles.filter(|handle| view.sees(caller, handle, now));
+        let mut handles: Vec<Arc<ProductHandle>> = seen.take(page.size + 1).collect();
         drop(view);
         let next_page_token = page.cut(&mut handles, |handle| &handle.name);
         let served = handles.iter().map(|handle| served(&self.inner.view, handle));
@@ -75,7 +83,7 @@ impl Catalogue {
     ) -> Result<v1::UpdateProductResponse> {
         let asked = request.product.ok_or_else(|| invalid("product", "it is missing"))?;
         let given = given(&asked);
-        let checked = self.resolve(&asked.name, &asked.id)?;
+        let checked = self.resolve_for(caller, Rpc::UpdateProduct, &asked.name, &asked.id)?;
         let has_mask = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
         if !has_mask && !asked.owner.is_empty() && *asked.owner != *checked.owner() {
             return Err(owner_is_transferred(&asked.name));
@@ -86,7 +94,9 @@ impl Catalogue {
             aside(move || tag::check(&tags, distinct_schemas(&handle).into_iter())).await?;
         }
         // Whoever did not pin an id meant the product that was checked.
-        let mut change = self.change_product(&asked.name, &checked.id, &asked.etag).await?;
+        let mut change = self
+            .change_product(caller, Rpc::UpdateProduct, &asked.name, &checked.id, &asked.etag)
+            .await?;
         let now = change.mutation.now();
         let product = &mut change.product;
         for path in &paths {
@@ -134,7 +144,15 @@ impl Catalogue {
         caller: &Caller,
         request: v1::DeleteProductRequest,
     ) -> Result<v1::DeleteProductResponse> {
-        let change = self.change_product(&request.name, &request.product_id, &request.etag).await?;
+        let change = self
+            .change_product(
+                caller,
+                Rpc::DeleteProduct,
+                &request.name,
+                &request.product_id,
+                &request.etag,
+            )
+            .await?;
         let (mut mutation, handle, before) = (change.mutation, change.handle, change.before);
         if !request.force && handle.state() != ProductState::Draft {
             check_unread(&handle, "delete")?;
@@ -147,6 +165,10 @@ impl Catalogue {
         }
         mutation.remove(Key::Product(&handle.id));
         mutation.detach(&handle).await;
+        mutation.remove_rights(
+            |grant| grant.scope.as_ref().is_some_and(|scope| *scope.product_id == *handle.id),
+            |request| *request.product_id == *handle.id,
+        );
         for digest in self.inner.view.read().schemas_only_of(&handle) {
             mutation.remove(Key::Schema(&digest.to_string()));
         }

@@ -22,6 +22,8 @@ pub(super) struct Changed {
     pub(super) name: Arc<str>,
     /// Its name before, if the change was a move.
     pub(super) before: Option<Arc<str>>,
+    /// Whether it was not there before, or not for everybody to know.
+    pub(super) was_hidden: bool,
 }
 
 /// The last changes, oldest first.
@@ -44,12 +46,12 @@ impl Recent {
         self.floor + self.changes.len() as u64
     }
 
-    pub(super) fn note(&mut self, id: Arc<str>, name: Arc<str>, before: Option<Arc<str>>) {
+    pub(super) fn note(&mut self, changed: Changed) {
         if self.changes.len() == MAX_CHANGES {
             self.changes.pop_front();
             self.floor += 1;
         }
-        self.changes.push_back(Changed { id, name, before });
+        self.changes.push_back(changed);
     }
 
     /// The changes after a revision, oldest first; `None` if the ring does not reach back to it,
@@ -73,7 +75,8 @@ mod tests {
         let name: Arc<str> = Arc::from("ops.a");
         for number in 0..MAX_CHANGES + 2 {
             let id = Arc::from(number.to_string());
-            recent.note(id, Arc::clone(&name), None);
+            let name = Arc::clone(&name);
+            recent.note(Changed { id, name, before: None, was_hidden: false });
         }
         assert!(recent.after(first).is_none());
         assert!(recent.after(first + 1).is_none());

@@ -11,6 +11,7 @@ use super::promise::{Proposal, Question, succeed_command};
 use super::stored::StoredVersion;
 use super::{Catalogue, aside, settings};
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
 
@@ -31,14 +32,14 @@ impl Catalogue {
         caller: &Caller,
         request: v1::AddSchemaVersionRequest,
     ) -> Result<v1::AddSchemaVersionResponse> {
-        self.resolve(&request.product, "")?;
+        self.resolve_for(caller, Rpc::AddSchemaVersion, &request.product, "")?;
         let proposal = self.proposal(request.value_schema, request.key_schema).await?;
         let parsed = Arc::clone(&proposal.value);
         let fields = aside(move || fields(&parsed)).await?;
         loop {
             // Comparing takes its time, and nothing waits for it: whoever changed the product
-            // meanwhile has the comparison made anew.
-            let judged = self.resolve(&request.product, "")?;
+            // meanwhile has the comparison made anew, of whatever the name leads to now.
+            let judged = self.resolve_for(caller, Rpc::AddSchemaVersion, &request.product, "")?;
             let judgement = match judged.state() {
                 ProductState::Draft => None,
                 _ if is_current(&judged, &proposal) => None,
@@ -47,7 +48,9 @@ impl Catalogue {
             if let Some(judgement) = judgement.as_ref().filter(|judgement| !judgement.is_kept()) {
                 return Err(judgement.refusal(&judged));
             }
-            let change = self.change_product(&request.product, "", &request.etag).await?;
+            let change = self
+                .change_product(caller, Rpc::AddSchemaVersion, &request.product, "", &request.etag)
+                .await?;
             if !Arc::ptr_eq(&change.handle, &judged) {
                 continue;
             }
@@ -87,9 +90,10 @@ impl Catalogue {
     /// `PRODUCT_NOT_FOUND`, `SCHEMA_VERSION_UNKNOWN`.
     pub fn get_schema_version(
         &self,
+        caller: &Caller,
         request: v1::GetSchemaVersionRequest,
     ) -> Result<v1::GetSchemaVersionResponse> {
-        let handle = self.resolve(&request.product, "")?;
+        let handle = self.resolve_for(caller, Rpc::GetSchemaVersion, &request.product, "")?;
         let version = match request.version {
             0 => handle.current(),
             number => handle.version(number)?,
@@ -105,9 +109,10 @@ impl Catalogue {
     /// `PRODUCT_NOT_FOUND`.
     pub fn list_schema_versions(
         &self,
+        caller: &Caller,
         request: v1::ListSchemaVersionsRequest,
     ) -> Result<v1::ListSchemaVersionsResponse> {
-        let handle = self.resolve(&request.product, "")?;
+        let handle = self.resolve_for(caller, Rpc::ListSchemaVersions, &request.product, "")?;
         let stored = handle.stored()?.versions;
         let versions = handle.versions().iter().zip(stored);
         let schema_versions = versions.map(|(version, stored)| message(version, stored));

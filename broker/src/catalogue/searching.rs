@@ -27,6 +27,7 @@ use super::change::served;
 use super::product::ProductHandle;
 use super::view::{Change, View};
 use super::{Catalogue, aside, invalid};
+use crate::Caller;
 use crate::error::Result;
 use crate::schema::Fingerprint;
 use crate::search::{Document, FilterName, Index, IndexSize, Query};
@@ -157,16 +158,18 @@ impl Searching {
 }
 
 impl Catalogue {
-    /// Finds products by words and filters; `docs/search.md` describes the language.
+    /// Finds products that the caller may see by words and filters; `docs/search.md` describes the language.
     ///
     /// # Errors
     /// `QUERY_INVALID` with the position and what to write instead; `INVALID_ARGUMENT` for a page
     /// token of another query.
     pub async fn search_products(
         &self,
+        caller: &Caller,
         request: v1::SearchProductsRequest,
     ) -> Result<v1::SearchProductsResponse> {
-        let query = Query::parse(&request.query)?;
+        let mut query = Query::parse(&request.query)?;
+        query.hidden = self.inner.view.read().hidden_from(caller, self.inner.storage.now());
         let turns = Arc::clone(&self.inner.searching.turns);
         let turn = turns.acquire_owned().await;
         let catalogue = self.clone();
@@ -298,11 +301,10 @@ mod tests {
     use super::super::stored::Key;
     use super::super::tests::{catalogue, create};
     use super::*;
-    use crate::Caller;
 
     async fn found(catalogue: &Catalogue, query: &str) -> Vec<String> {
         let request = v1::SearchProductsRequest { query: query.to_owned(), ..Default::default() };
-        let hits = catalogue.search_products(request).await.unwrap().hits;
+        let hits = catalogue.search_products(&Caller::default(), request).await.unwrap().hits;
         hits.into_iter().map(|hit| hit.product.unwrap().name).collect()
     }
 

@@ -26,6 +26,14 @@ pub(super) enum Key<'a> {
     Product(&'a str),
     /// `application/<number>`
     Application(u32),
+    /// `key/<id>`
+    ApiKey(&'a str),
+    /// `grant/<id>`
+    Grant(&'a str),
+    /// `access-request/<id>`
+    AccessRequest(&'a str),
+    /// `access/protection`
+    Protection,
     /// `audit/chain`
     Chain,
 }
@@ -42,6 +50,10 @@ impl<'a> Key<'a> {
             "schema" => Some(Self::Schema(name)),
             "product" => Some(Self::Product(name)),
             "application" => name.parse().ok().map(Self::Application),
+            "key" => Some(Self::ApiKey(name)),
+            "grant" => Some(Self::Grant(name)),
+            "access-request" => Some(Self::AccessRequest(name)),
+            "access" if name == "protection" => Some(Self::Protection),
             "audit" if name == "chain" => Some(Self::Chain),
             _ => None,
         }
@@ -56,6 +68,10 @@ impl<'a> Key<'a> {
             Self::Schema(digest) => format!("schema/{digest}"),
             Self::Product(id) => format!("product/{id}"),
             Self::Application(number) => format!("application/{number}"),
+            Self::ApiKey(id) => format!("key/{id}"),
+            Self::Grant(id) => format!("grant/{id}"),
+            Self::AccessRequest(id) => format!("access-request/{id}"),
+            Self::Protection => "access/protection".to_owned(),
             Self::Chain => "audit/chain".to_owned(),
         })
     }
@@ -158,6 +174,25 @@ pub(super) struct StoredVersion {
     /// no record of it was left.
     #[prost(bool, tag = "7")]
     pub(super) closed: bool,
+}
+
+/// A key of a caller, without its secret.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct StoredKey {
+    /// What everybody with the right may see of it.
+    #[prost(message, optional, tag = "1")]
+    pub(super) key: Option<v1::ApiKey>,
+    /// SHA-256 of its text, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) hash: Bytes,
+}
+
+/// That calls must say who makes them.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct StoredProtection {
+    /// Since when.
+    #[prost(message, optional, tag = "1")]
+    pub(super) since: Option<prost_types::Timestamp>,
 }
 
 /// The value under a key, decoded.

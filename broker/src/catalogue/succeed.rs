@@ -14,6 +14,7 @@ use super::stored::Key;
 use super::view::View;
 use super::{Catalogue, aside, is_internal, lifecycle, references, settings, tag_key};
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::Result;
 use crate::schema::{FieldPath, Schema};
 
@@ -28,7 +29,7 @@ impl Catalogue {
         caller: &Caller,
         request: v1::SucceedProductRequest,
     ) -> Result<v1::SucceedProductResponse> {
-        let checked = self.resolve(&request.name, "")?;
+        let checked = self.resolve_for(caller, Rpc::SucceedProduct, &request.name, "")?;
         if is_internal(&checked.name) {
             return Err(read_only(&checked.name));
         }
@@ -59,8 +60,13 @@ impl Catalogue {
         })
         .await?;
 
-        let mut change = self.change_product(&request.name, &checked.id, &request.etag).await?;
+        let mut change = self
+            .change_product(caller, Rpc::SucceedProduct, &request.name, &checked.id, &request.etag)
+            .await?;
         plan.check_against(&self.inner.view.read())?;
+        if change.handle.name.split('.').next() != Some(&*plan.domain) {
+            self.allow_in_domain(caller, &plan.domain, false)?;
+        }
         let name = plan.product.name.clone();
         lifecycle::deprecate(&mut change, &request.reason, name, request.sunset_time)?;
         let value = Arc::clone(&plan.value);

@@ -15,6 +15,7 @@ use super::team::MAX_DESCRIPTION_BYTES;
 use super::view::View;
 use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask, team};
 use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::error::{Error, Reason, Result};
 
 const MAX_KEYS: usize = 10_000;
@@ -35,6 +36,7 @@ impl Catalogue {
         caller: &Caller,
         request: v1::CreateTagKeyRequest,
     ) -> Result<v1::CreateTagKeyResponse> {
+        self.allow(caller, Rpc::CreateTagKey, Resource::Broker)?;
         let key = given(request.tag_key.ok_or_else(|| invalid("tag_key", "it is missing"))?);
         check_tag_key(&key.name)?;
         check_values(&key)?;
@@ -66,7 +68,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// `TAG_KEY_NOT_FOUND`.
-    pub fn get_tag_key(&self, request: v1::GetTagKeyRequest) -> Result<v1::GetTagKeyResponse> {
+    pub fn get_tag_key(
+        &self,
+        _caller: &Caller,
+        request: v1::GetTagKeyRequest,
+    ) -> Result<v1::GetTagKeyResponse> {
         let view = self.inner.view.read();
         let key = view.tag_key(&request.name).ok_or_else(|| not_found(&view, &request.name))?;
         Ok(v1::GetTagKeyResponse { tag_key: Some(Arc::unwrap_or_clone(key)) })
@@ -78,6 +84,7 @@ impl Catalogue {
     /// `INVALID_ARGUMENT` for a page token of another list.
     pub fn list_tag_keys(
         &self,
+        _caller: &Caller,
         request: v1::ListTagKeysRequest,
     ) -> Result<v1::ListTagKeysResponse> {
         let page = Page::asked("tag keys", request.page_size, &request.page_token)?;
@@ -107,7 +114,7 @@ impl Catalogue {
         ];
         let paths = mask::paths(request.update_mask, &given)?;
         let mut mutation = self.begin().await;
-        let before = self.own_tag_key(&asked.name, &asked.etag)?;
+        let before = self.own_tag_key(caller, Rpc::UpdateTagKey, &asked.name, &asked.etag)?;
         let mut key = before.clone();
         for path in &paths {
             match path.as_str() {
@@ -165,7 +172,7 @@ impl Catalogue {
         request: v1::DeleteTagKeyRequest,
     ) -> Result<v1::DeleteTagKeyResponse> {
         let mut mutation = self.begin().await;
-        let before = self.own_tag_key(&request.name, &request.etag)?;
+        let before = self.own_tag_key(caller, Rpc::DeleteTagKey, &request.name, &request.etag)?;
         self.users_of_tag_key(&before.name, |_| true)?.refuse(
             "the tag key",
             &before.name,
@@ -185,7 +192,8 @@ impl Catalogue {
     }
 
     /// A key that can be changed.
-    fn own_tag_key(&self, name: &str, etag: &str) -> Result<v1::TagKey> {
+    fn own_tag_key(&self, caller: &Caller, rpc: Rpc, name: &str, etag: &str) -> Result<v1::TagKey> {
+        self.allow(caller, rpc, Resource::TagKey(name))?;
         if builtin::tag_key(name).is_some() {
             let what = format!("the tag key `{name}` belongs to the broker and stays as it is");
             return Err(reserved(name, what));
@@ -379,7 +387,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Names the key that was perhaps meant, and the command that adds this one.
-fn not_found(view: &View, name: &str) -> Error {
+pub(super) fn not_found(view: &View, name: &str) -> Error {
     let shown = shown(name);
     let mut what = format!("the tag vocabulary has no key `{shown}`");
     let near = |key: &&str| key.len().abs_diff(name.len()) <= 2;

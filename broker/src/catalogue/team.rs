@@ -13,6 +13,7 @@ use super::stored::Key;
 use super::view::View;
 use super::{Catalogue, builtin, check_etag, check_length, facts, invalid, mask};
 use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::error::{Error, Reason, Result};
 
 const MAX_CONTACTS: usize = 16;
@@ -29,6 +30,7 @@ impl Catalogue {
         caller: &Caller,
         request: v1::CreateTeamRequest,
     ) -> Result<v1::CreateTeamResponse> {
+        self.allow(caller, Rpc::CreateTeam, Resource::Broker)?;
         let team = request.team.ok_or_else(|| invalid("team", "it is missing"))?;
         check(&team)?;
         let mut mutation = self.begin().await;
@@ -56,7 +58,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// `TEAM_NOT_FOUND`.
-    pub fn get_team(&self, request: v1::GetTeamRequest) -> Result<v1::GetTeamResponse> {
+    pub fn get_team(
+        &self,
+        _caller: &Caller,
+        request: v1::GetTeamRequest,
+    ) -> Result<v1::GetTeamResponse> {
         let found = self.inner.view.read().team(&request.name);
         let team = found.ok_or_else(|| not_found(&request.name))?;
         Ok(v1::GetTeamResponse { team: Some(Arc::unwrap_or_clone(team)) })
@@ -66,7 +72,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a page token of another list.
-    pub fn list_teams(&self, request: v1::ListTeamsRequest) -> Result<v1::ListTeamsResponse> {
+    pub fn list_teams(
+        &self,
+        _caller: &Caller,
+        request: v1::ListTeamsRequest,
+    ) -> Result<v1::ListTeamsResponse> {
         let page = Page::asked("teams", request.page_size, &request.page_token)?;
         let built_in = builtin::NAMES.into_iter().filter_map(builtin::team);
         let (teams, next_page_token) =
@@ -91,7 +101,7 @@ impl Catalogue {
         ];
         let paths = mask::paths(request.update_mask, &given)?;
         let mut mutation = self.begin().await;
-        let before = self.own_team(&asked.name, &asked.etag)?;
+        let before = self.own_team(caller, Rpc::UpdateTeam, &asked.name, &asked.etag)?;
         let mut team = before.clone();
         for path in &paths {
             match path.as_str() {
@@ -127,7 +137,7 @@ impl Catalogue {
         request: v1::DeleteTeamRequest,
     ) -> Result<v1::DeleteTeamResponse> {
         let mut mutation = self.begin().await;
-        let before = self.own_team(&request.name, &request.etag)?;
+        let before = self.own_team(caller, Rpc::DeleteTeam, &request.name, &request.etag)?;
         users(&self.inner.view.read(), &before.name).refuse(
             "the team",
             &before.name,
@@ -137,6 +147,19 @@ impl Catalogue {
             return Ok(v1::DeleteTeamResponse {});
         }
         mutation.remove(Key::Team(&before.name));
+        // A team of the same name is another one: it gets neither the keys nor the grants.
+        let keys: Vec<_> = {
+            let view = self.inner.view.read();
+            let keys = view.rights.keys.values();
+            keys.filter(|key| key.key.team == before.name && !key.is_revoked()).cloned().collect()
+        };
+        for key in keys {
+            mutation.revoke(caller, &key);
+        }
+        mutation.remove_rights(
+            |grant| grant.team == before.name,
+            |request| request.team == before.name,
+        );
         let changes = facts::differences(&facts::of_team(&before), &facts::Facts::new());
         let act = Act::new("delete_team", Kind::Team, &before.name)
             .etag_before(&before.etag)
@@ -147,7 +170,8 @@ impl Catalogue {
     }
 
     /// A team that can be changed.
-    fn own_team(&self, name: &str, etag: &str) -> Result<v1::Team> {
+    fn own_team(&self, caller: &Caller, rpc: Rpc, name: &str, etag: &str) -> Result<v1::Team> {
+        self.allow(caller, rpc, Resource::Team(name))?;
         check_label(Named::Team, name)?;
         let found = self.inner.view.read().teams.get(name).cloned();
         let team = found.ok_or_else(|| not_found(name))?;

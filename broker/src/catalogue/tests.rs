@@ -131,7 +131,7 @@ async fn refused(catalogue: &Catalogue, request: v1::CreateProductRequest) -> Er
 /// With everything that only this call answers.
 fn get_whole(catalogue: &Catalogue, name: &str) -> v1::Product {
     let request = v1::GetProductRequest { name: name.to_owned() };
-    catalogue.get_product(request).unwrap().product.unwrap()
+    catalogue.get_product(&Caller::default(), request).unwrap().product.unwrap()
 }
 
 /// As changes answer it.
@@ -200,7 +200,10 @@ async fn a_product_its_domain_and_its_team_are_created_in_one_entry() {
     assert_eq!(get(&catalogue, "ops.flights"), product, "read back as answered");
 
     let domain = v1::GetDomainRequest { name: "ops".to_owned() };
-    assert_eq!(catalogue.get_domain(domain).unwrap().domain.unwrap().owner, "ops-team");
+    assert_eq!(
+        catalogue.get_domain(&Caller::default(), domain).unwrap().domain.unwrap().owner,
+        "ops-team"
+    );
     let handle = catalogue.resolve("ops.flights", &product.id).unwrap();
     assert_eq!((handle.number, handle.streams.len()), (1, 1));
     storage.bounds(handle.streams[0]).unwrap();
@@ -380,13 +383,16 @@ async fn what_exists_is_not_created_again() {
 async fn what_does_not_exist_is_not_found_by_reason_and_name() {
     let (_, catalogue) = catalogue();
     let name = "nobody".to_owned();
-    let error = catalogue.get_team(v1::GetTeamRequest { name: name.clone() }).unwrap_err();
+    let error = catalogue
+        .get_team(&Caller::default(), v1::GetTeamRequest { name: name.clone() })
+        .unwrap_err();
     assert_eq!(
         (error.reason(), error.metadata()["team"].as_str()),
         (Reason::TeamNotFound, "nobody")
     );
     assert!(error.to_string().contains("meshlog team create nobody --contact MAIL"), "{error}");
-    let error = catalogue.get_domain(v1::GetDomainRequest { name }).unwrap_err();
+    let error =
+        catalogue.get_domain(&Caller::default(), v1::GetDomainRequest { name }).unwrap_err();
     assert_eq!(
         (error.reason(), error.metadata()["domain"].as_str()),
         (Reason::DomainNotFound, "nobody")
@@ -417,7 +423,8 @@ async fn the_sandbox_fills_everything_in() {
     assert!(product.description.contains("unverified:tests"));
     assert_eq!(product.effective_settings.unwrap().enforcement(), Enforcement::Off);
     let request = v1::GetSchemaVersionRequest { product: "sandbox.try".to_owned(), version: 0 };
-    let version = catalogue.get_schema_version(request).unwrap().schema_version.unwrap();
+    let version =
+        catalogue.get_schema_version(&Caller::default(), request).unwrap().schema_version.unwrap();
     let value = version.value.unwrap();
     assert_eq!(
         (value.format(), value.media_type.as_str()),
@@ -426,8 +433,12 @@ async fn the_sandbox_fills_everything_in() {
     assert!(catalogue.resolve("sandbox.try", "").unwrap().schema(0).unwrap().validator().is_none());
 
     let sandbox = v1::GetDomainRequest { name: "sandbox".to_owned() };
-    assert_eq!(catalogue.get_domain(sandbox).unwrap().domain.unwrap().owner, "sandbox");
-    let teams = catalogue.list_teams(v1::ListTeamsRequest::default()).unwrap().teams;
+    assert_eq!(
+        catalogue.get_domain(&Caller::default(), sandbox).unwrap().domain.unwrap().owner,
+        "sandbox"
+    );
+    let teams =
+        catalogue.list_teams(&Caller::default(), v1::ListTeamsRequest::default()).unwrap().teams;
     assert_eq!(teams.iter().map(|team| &*team.name).collect::<Vec<_>>(), ["meshlog", "sandbox"]);
     let error = catalogue.create_team(&caller(), team("sandbox")).await.unwrap_err();
     assert_eq!(error.reason(), Reason::NameReserved);
@@ -609,7 +620,7 @@ async fn schema_versions_are_counted_and_the_same_schema_adds_none() {
     assert_eq!(error.metadata()["current_version"], "2");
 
     let all = v1::ListSchemaVersionsRequest { product: "ops.flights".to_owned() };
-    let all = catalogue.list_schema_versions(all).unwrap().schema_versions;
+    let all = catalogue.list_schema_versions(&Caller::default(), all).unwrap().schema_versions;
     assert_eq!(all.iter().map(|version| version.version).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(all[0].fields[0].path, "carrier");
     assert_eq!(all[1].value_fingerprint, second.value_fingerprint);
@@ -674,25 +685,28 @@ async fn lists_come_in_pages_by_name() {
     let names = |response: &v1::ListProductsResponse| {
         response.products.iter().map(|product| product.name.clone()).collect::<Vec<_>>()
     };
-    let first = catalogue.list_products(list("ops", 2, "")).unwrap();
+    let first = catalogue.list_products(&Caller::default(), list("ops", 2, "")).unwrap();
     assert_eq!(names(&first), ["ops.a", "ops.b"]);
-    let second = catalogue.list_products(list("ops", 2, &first.next_page_token)).unwrap();
+    let second = catalogue
+        .list_products(&Caller::default(), list("ops", 2, &first.next_page_token))
+        .unwrap();
     assert_eq!(names(&second), ["ops.c"]);
     assert_eq!(second.next_page_token, "");
-    let all = catalogue.list_products(list("", 0, "")).unwrap();
+    let all = catalogue.list_products(&Caller::default(), list("", 0, "")).unwrap();
     assert_eq!(names(&all), ["meshlog.audit", "ops-2.a", "ops.a", "ops.b", "ops.c", "opt.a"]);
     assert_eq!(all.products[1].contacts, ["ops@example.org"]);
     for (domain, token) in
         [("", first.next_page_token.as_str()), ("ops", "zz"), ("ops", "é"), ("ops", "0")]
     {
-        let error = catalogue.list_products(list(domain, 2, token)).unwrap_err();
+        let error =
+            catalogue.list_products(&Caller::default(), list(domain, 2, token)).unwrap_err();
         assert_eq!(field(&error), (Reason::InvalidArgument, "page_token"));
     }
     let mut token = String::new();
     let mut found = Vec::new();
     loop {
         let request = v1::ListDomainsRequest { page_size: 1, page_token: token };
-        let response = catalogue.list_domains(request).unwrap();
+        let response = catalogue.list_domains(&Caller::default(), request).unwrap();
         found.extend(response.domains.into_iter().map(|domain| domain.name));
         token = response.next_page_token;
         if token.is_empty() {

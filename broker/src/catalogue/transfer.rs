@@ -4,6 +4,7 @@ use meshlog_proto::v1::{self, PendingTransfer};
 
 use super::{Catalogue, check_length, invalid, team};
 use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::error::{Error, Reason, Result};
 
 impl Catalogue {
@@ -18,7 +19,9 @@ impl Catalogue {
         request: v1::TransferProductRequest,
     ) -> Result<v1::TransferProductResponse> {
         check_length("reason", &request.reason, team::MAX_DESCRIPTION_BYTES)?;
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let mut change = self
+            .change_product(caller, Rpc::TransferProduct, &request.name, "", &request.etag)
+            .await?;
         let now = change.mutation.now();
         let product = &mut change.product;
         if product.owner == request.new_owner {
@@ -46,7 +49,8 @@ impl Catalogue {
         caller: &Caller,
         request: v1::AcceptProductTransferRequest,
     ) -> Result<v1::AcceptProductTransferResponse> {
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
+        let mut change =
+            self.change_product(caller, Rpc::GetProduct, &request.name, "", &request.etag).await?;
         let product = &mut change.product;
         let pending = pending(product)?;
         if pending.new_owner != request.new_owner {
@@ -60,6 +64,7 @@ impl Catalogue {
             .with("product", &product.name)
             .with("new_owner", &pending.new_owner));
         }
+        self.allow(caller, Rpc::AcceptProductTransfer, Resource::Team(&pending.new_owner))?;
         product.owner = request.new_owner;
         product.pending_transfer = None;
         let product =
@@ -76,8 +81,13 @@ impl Catalogue {
         caller: &Caller,
         request: v1::CancelProductTransferRequest,
     ) -> Result<v1::CancelProductTransferResponse> {
-        let mut change = self.change_product(&request.name, "", &request.etag).await?;
-        pending(&change.product)?;
+        let mut change =
+            self.change_product(caller, Rpc::GetProduct, &request.name, "", &request.etag).await?;
+        let offered = Resource::Team(&pending(&change.product)?.new_owner);
+        let is_offered = self.allows(caller, Rpc::AcceptProductTransfer, offered);
+        if !is_offered {
+            self.allow(caller, Rpc::CancelProductTransfer, Resource::Product(&change.handle))?;
+        }
         change.product.pending_transfer = None;
         let product =
             change.finish(caller, "cancel_product_transfer", request.validate_only).await?;

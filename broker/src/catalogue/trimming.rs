@@ -8,6 +8,7 @@ use super::audit::{Act, Kind};
 use super::facts::Difference;
 use super::product::ProductHandle;
 use crate::Caller;
+use crate::access::Rpc;
 use crate::error::Result;
 use crate::record::{explain, out_of_range};
 
@@ -24,7 +25,8 @@ impl Catalogue {
         starts: &[(u32, Offset)],
         validate_only: bool,
     ) -> Result<Vec<v1::TrimmedPartition>> {
-        let mut change = self.change_product(&product.name, &product.id, "").await?;
+        let mut change =
+            self.change_product(caller, Rpc::TrimProduct, &product.name, &product.id, "").await?;
         let mut trimmed = Vec::with_capacity(starts.len());
         let mut differences = Vec::new();
         for (partition, asked) in starts {

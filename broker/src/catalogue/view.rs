@@ -9,7 +9,8 @@ use meshlog_proto::v1;
 use meshlog_storage::Control;
 
 use super::product::ProductHandle;
-use super::recent::Recent;
+use super::recent::{Changed, Recent};
+use super::rights::{KnownGrant, KnownKey, Rights};
 use super::stored::{self, Chain, Counters, Key, StoredSchema};
 use super::{builtin, is_internal};
 use crate::error::Result;
@@ -40,12 +41,16 @@ pub(super) struct View {
     pub(super) by_team: Index,
     pub(super) by_tag_key: Index,
     by_product: Index,
+    /// Ids of products that not everybody may know of.
+    pub(super) restricted: BTreeSet<Arc<str>>,
     /// Schemas by digest, with the number of uses by versions of products.
     schemas: HashMap<Fingerprint, (Arc<Schema>, usize)>,
     /// Version of the product, by storage id.
     pub(super) versions: HashMap<u32, u32>,
     /// What changed last, for those who watch.
     pub(super) recent: Recent,
+    /// Who may do what.
+    pub(super) rights: Rights,
     /// Which products an application touches.
     lineage: Arc<lineage::Index>,
 }
@@ -85,6 +90,10 @@ pub(super) enum Change {
     ProductGone(Arc<str>),
     Schema(Fingerprint, Arc<Schema>),
     SchemaGone(Fingerprint),
+    ApiKey(Arc<str>, Option<Arc<KnownKey>>),
+    Grant(Arc<str>, Option<Arc<KnownGrant>>),
+    AccessRequest(Arc<str>, Option<Arc<v1::AccessRequest>>),
+    Protected,
 }
 
 impl View {
@@ -133,7 +142,30 @@ impl View {
                     Change::Product(Arc::new(handle))
                 }
                 (Key::Product(id), None) => Change::ProductGone(Arc::from(id)),
-                (Key::Counters | Key::Chain | Key::Schema(_) | Key::Application(_), _) => continue,
+                (Key::ApiKey(id), value) => {
+                    let stored = value.map(|value| stored::decode(key, value.clone()));
+                    let known = stored.transpose()?.map(|stored| Arc::new(KnownKey::new(stored)));
+                    Change::ApiKey(Arc::from(id), known)
+                }
+                (Key::Grant(id), value) => {
+                    let grant = value.map(|value| stored::decode(key, value.clone()));
+                    let known = grant.transpose()?.map(|grant| Arc::new(KnownGrant::new(grant)));
+                    Change::Grant(Arc::from(id), known)
+                }
+                (Key::AccessRequest(id), value) => {
+                    Change::AccessRequest(Arc::from(id), message(key, value)?)
+                }
+                (Key::Protection, Some(_)) => Change::Protected,
+                (
+                    Key::Counters
+                    | Key::Chain
+                    | Key::Schema(_)
+                    | Key::Application(_)
+                    | Key::Protection,
+                    _,
+                ) => {
+                    continue;
+                }
             };
             changes.push(change);
         }
@@ -149,7 +181,9 @@ impl View {
                 Change::Chain(chain) => self.chain = chain,
                 Change::Team(name, team) => {
                     let after = team.as_ref().map(|team| team.contacts.clone());
+                    let is_gone = team.is_none();
                     let before = put_or_remove(&mut self.teams, &name, team);
+                    self.rights.changes += u64::from(is_gone);
                     if before.map(|team| team.contacts.clone()) != after {
                         self.note_all(self.by_team.of(&name).cloned().collect());
                     }
@@ -157,6 +191,7 @@ impl View {
                 Change::Domain(name, domain) => {
                     let after = domain.as_ref().map(|domain| domain.tags.clone());
                     let before = put_or_remove(&mut self.domains, &name, domain);
+                    self.rights.changes += 1;
                     if before.map(|domain| domain.tags.clone()).unwrap_or_default()
                         != after.unwrap_or_default()
                     {
@@ -172,12 +207,24 @@ impl View {
                     self.schemas.entry(digest).or_insert((schema, 0));
                 }
                 Change::SchemaGone(digest) => drop(self.schemas.remove(&digest)),
+                Change::ApiKey(id, key) => self.rights.put_key(id, key),
+                Change::Grant(id, grant) => self.rights.put_grant(&id, grant),
+                Change::AccessRequest(id, request) => self.rights.put_request(id, request),
+                Change::Protected => {
+                    self.rights.is_protected = true;
+                    self.rights.changes += 1;
+                }
                 Change::Product(handle) => self.put(handle),
                 Change::ProductGone(id) => {
                     if let Some(handle) = self.by_id.remove(&id) {
                         handle.traffic.forget();
                         self.release(&handle);
-                        self.recent.note(Arc::clone(&id), Arc::clone(&handle.name), None);
+                        self.recent.note(Changed {
+                            id: Arc::clone(&id),
+                            name: Arc::clone(&handle.name),
+                            before: None,
+                            was_hidden: handle.is_restricted(),
+                        });
                         self.note_all(self.by_product.of(&id).cloned().collect());
                     }
                 }
@@ -205,14 +252,27 @@ impl View {
         handle.names.teams.iter().for_each(|team| self.by_team.add(team, id));
         handle.names.tag_keys.iter().for_each(|key| self.by_tag_key.add(key, id));
         handle.names.products.iter().for_each(|other| self.by_product.add(other, id));
+        if handle.is_restricted() {
+            self.restricted.insert(Arc::clone(id));
+        }
         self.internal += usize::from(is_internal(&handle.name));
         self.names.insert(Arc::clone(&handle.name));
         self.products.insert(Arc::clone(&handle.name), Arc::clone(&handle));
 
+        // One that is new has not been decided about.
+        if before.as_ref().is_some_and(|before| !before.gives_the_same_rights(&handle)) {
+            self.rights.changes += 1;
+        }
+        let was_hidden = before.as_ref().is_none_or(|before| before.is_restricted());
         let moved = before.filter(|before| before.name != handle.name);
         let moved = moved.map(|before| Arc::clone(&before.name));
         let has_moved = moved.is_some();
-        self.recent.note(Arc::clone(id), Arc::clone(&handle.name), moved);
+        self.recent.note(Changed {
+            id: Arc::clone(id),
+            name: Arc::clone(&handle.name),
+            before: moved,
+            was_hidden,
+        });
         if has_moved {
             self.note_all(self.by_product.of(id).cloned().collect());
         }
@@ -234,6 +294,7 @@ impl View {
         handle.names.teams.iter().for_each(|team| self.by_team.remove(team, id));
         handle.names.tag_keys.iter().for_each(|key| self.by_tag_key.remove(key, id));
         handle.names.products.iter().for_each(|other| self.by_product.remove(other, id));
+        self.restricted.remove(id);
         self.internal -= usize::from(is_internal(&handle.name));
         self.names.remove(&handle.name);
         self.products.remove(&handle.name);
@@ -242,7 +303,9 @@ impl View {
     fn note_all(&mut self, ids: Vec<Arc<str>>) {
         for id in ids {
             if let Some(handle) = self.by_id.get(&id) {
-                self.recent.note(id, Arc::clone(&handle.name), None);
+                let was_hidden = handle.is_restricted();
+                let name = Arc::clone(&handle.name);
+                self.recent.note(Changed { id, name, before: None, was_hidden });
             }
         }
     }
@@ -337,8 +400,13 @@ impl View {
         let by_id: BTreeMap<_, _> =
             self.by_id.iter().map(|(id, handle)| (id, &handle.name)).collect();
         format!(
-            "{aliases:?} {by_id:?} {:?} {:?} {:?} {:?} {}",
-            self.by_team, self.by_tag_key, self.by_product, self.names, self.internal
+            "{aliases:?} {by_id:?} {:?} {:?} {:?} {:?} {:?} {}",
+            self.by_team,
+            self.by_tag_key,
+            self.by_product,
+            self.names,
+            self.restricted,
+            self.internal
         )
     }
 }

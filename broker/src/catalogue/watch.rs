@@ -27,6 +27,8 @@ use super::change::served;
 use super::product::ProductHandle;
 use super::recent::Changed;
 use crate::Broker;
+use crate::access::{Recheck, Rpc};
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::time;
 
@@ -40,7 +42,11 @@ impl Broker {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, `SHUTTING_DOWN`.
-    pub fn watch_products(&self, request: v1::WatchProductsRequest) -> Result<ProductWatch> {
+    pub fn watch_products(
+        &self,
+        caller: &Caller,
+        request: v1::WatchProductsRequest,
+    ) -> Result<ProductWatch> {
         self.refuse_if_closing()?;
         let heartbeat = time::heartbeat(request.heartbeat_interval.as_ref())?;
         let catalogue = self.catalogue().clone();
@@ -49,6 +55,9 @@ impl Broker {
             revision => Phase::Following { revision },
         };
         Ok(ProductWatch {
+            access: Recheck::new(&catalogue, caller, Rpc::WatchProducts, None),
+            hidden: None,
+            caller: caller.clone(),
             changes: catalogue.changes(),
             catalogue,
             domain: request.domain,
@@ -62,6 +71,10 @@ impl Broker {
 
 /// A watch of the catalogue. Dropping it ends it.
 pub struct ProductWatch {
+    caller: Caller,
+    access: Recheck,
+    /// What the caller could not see when it was last looked.
+    hidden: Option<Vec<Arc<str>>>,
     catalogue: Catalogue,
     changes: watch::Receiver<u64>,
     /// Empty: all.
@@ -119,6 +132,10 @@ impl ProductWatch {
             if self.stop.is_cancelled() || self.closing.is_cancelled() {
                 return Some(Err(self.end(Error::shutting_down())));
             }
+            if let Err(error) = self.access.check() {
+                return Some(Err(self.end(error)));
+            }
+            self.look_anew();
             // What changes from here on wakes it.
             self.changes.mark_unchanged();
             match self.step() {
@@ -133,6 +150,7 @@ impl ProductWatch {
             tokio::select! {
                 // The sender lives as long as the catalogue that is held here.
                 _ = self.changes.changed() => {}
+                () = self.access.due() => {}
                 () = self.stop.cancelled() => {}
                 () = self.closing.cancelled() => {}
                 () = tokio::time::sleep_until(due) => {
@@ -145,6 +163,20 @@ impl ProductWatch {
     fn end(&mut self, error: Error) -> Error {
         self.phase = Phase::Ended;
         error
+    }
+
+    /// Begins anew when the caller may see other products than before.
+    fn look_anew(&mut self) {
+        if self.caller.is_trusted() {
+            return;
+        }
+        let now = self.catalogue.inner.storage.now();
+        let hidden = self.catalogue.inner.view.read().hidden_from(&self.caller, now);
+        let before = self.hidden.replace(hidden);
+        let is_same = before.is_none() || before == self.hidden;
+        if !is_same && !matches!(self.phase, Phase::Begin | Phase::Ended) {
+            self.phase = Phase::Begin;
+        }
     }
 
     /// What there is to tell now.
@@ -175,14 +207,19 @@ impl ProductWatch {
             domain => format!("{domain}."),
         };
         let handles: Vec<Arc<ProductHandle>> = {
+            let now = self.catalogue.inner.storage.now();
             let view = self.catalogue.inner.view.read();
             let first = match &after {
                 None => Bound::Included(prefix.as_str()),
                 Some(after) => Bound::Excluded(&**after),
             };
             let names = view.names.range::<str, _>((first, Bound::Unbounded));
-            let names = names.take_while(|name| name.starts_with(&prefix)).take(PRODUCTS_AT_ONCE);
-            names.filter_map(|name| view.products.get(name).cloned()).collect()
+            let names = names.take_while(|name| name.starts_with(&prefix));
+            let handles = names.filter_map(|name| view.products.get(name).cloned());
+            handles
+                .filter(|handle| view.sees(&self.caller, handle, now))
+                .take(PRODUCTS_AT_ONCE)
+                .collect()
         };
         let mut message = Page::default();
         let mut told = 0;
@@ -208,10 +245,17 @@ impl ProductWatch {
 
     /// The changes after a revision; `None` if there are none.
     fn follow(&mut self, revision: u64) -> Result<Option<v1::WatchProductsResponse>> {
-        let changed: Option<Vec<(Changed, Option<Arc<ProductHandle>>)>> = {
+        let changed: Option<Vec<(Changed, Now)>> = {
+            let time = self.catalogue.inner.storage.now();
             let view = self.catalogue.inner.view.read();
             let changed = view.recent.after(revision);
-            let now = |changed: &Changed| view.product_of(&changed.id).cloned();
+            let now = |changed: &Changed| match view.product_of(&changed.id) {
+                Some(handle) if view.sees(&self.caller, handle, time) => {
+                    Now::Seen(Arc::clone(handle))
+                }
+                Some(_) => Now::Hidden,
+                None => Now::Gone,
+            };
             changed.map(|changed| {
                 let changed = changed.take(PRODUCTS_AT_ONCE);
                 changed.map(|changed| (changed.clone(), now(changed))).collect()
@@ -227,8 +271,21 @@ impl ProductWatch {
         for (changed, now) in &changed {
             let concerns = self.is_of_domain(&changed.name)
                 || changed.before.as_deref().is_some_and(|before| self.is_of_domain(before));
+            let now = match now {
+                Now::Seen(handle) => Some(handle),
+                // Who saw it knows that by a right that is gone with it: all is told again, without it.
+                Now::Gone if changed.was_hidden && !self.caller.is_trusted() => {
+                    self.phase = Phase::Begin;
+                    return Ok(None);
+                }
+                Now::Hidden if changed.was_hidden => {
+                    reached += 1;
+                    continue;
+                }
+                Now::Hidden | Now::Gone => None,
+            };
             if concerns && !told.contains(&changed.id) {
-                let now = now.as_ref().filter(|now| self.is_of_domain(&now.name));
+                let now = now.filter(|now| self.is_of_domain(&now.name));
                 let name = now.map_or(&changed.name, |now| &now.name);
                 let product = now.map(|now| served(&self.catalogue.inner.view, now)).transpose()?;
                 if !message.push(&changed.id, name, product) {
@@ -254,6 +311,13 @@ impl ProductWatch {
     fn is_of_domain(&self, product: &str) -> bool {
         self.domain.is_empty() || product.split('.').next() == Some(&self.domain)
     }
+}
+
+/// What a watcher may know of a product that has changed.
+enum Now {
+    Seen(Arc<ProductHandle>),
+    Hidden,
+    Gone,
 }
 
 /// A message under way.

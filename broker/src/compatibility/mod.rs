@@ -13,7 +13,9 @@ use meshlog_storage::ReadSlice;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::access::{Permission, Permissions, Resource, Rpc};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::{ProductHandle, Proposal, Question, mode_asked, succeed_command};
 use crate::error::{Error, Reason, Result};
 use crate::record::records;
@@ -49,17 +51,24 @@ impl std::fmt::Debug for CompatibilityCheck {
 
 impl Broker {
     /// Whether a schema could be the next version. Versions are compared before this returns;
-    /// records are tried as the messages are asked for.
+    /// records are tried as the messages are asked for, for a caller that may read them.
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`, `FIELD_MISSING`, `SCHEMA_MALFORMED`, `SCHEMA_VERSION_UNKNOWN`,
     /// `SCHEMA_TOO_COMPLEX`, `INVALID_ARGUMENT`, `OVERLOADED` while too many are under way.
     pub async fn check_compatibility(
         &self,
+        caller: &Caller,
         request: v1::CheckCompatibilityRequest,
     ) -> Result<CompatibilityCheck> {
         self.refuse_if_closing()?;
-        let product = self.catalogue().resolve(&request.product, "")?;
+        let rpc = Rpc::CheckCompatibility;
+        let product = self.catalogue().resolve_for(caller, rpc, &request.product, "")?;
+        if request.retained_records {
+            // A failure shows what was found in a record.
+            let reading = Permissions::of(&[Permission::Consume]);
+            self.catalogue().allow_with(caller, rpc, Resource::Product(&product), reading)?;
+        }
         let question = Question {
             mode: mode_asked(request.mode)?,
             versions: request.versions,

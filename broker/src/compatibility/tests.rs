@@ -72,7 +72,7 @@ async fn add(broker: &Broker, product: &str, schema: SchemaSource) -> Result<u32
 }
 
 async fn check(broker: &Broker, request: v1::CheckCompatibilityRequest) -> v1::CompatibilityResult {
-    let mut check = broker.check_compatibility(request).await.unwrap();
+    let mut check = broker.check_compatibility(&Caller::default(), request).await.unwrap();
     let mut result = None;
     while let Some(message) = check.next().await {
         assert!(result.is_none(), "the result is the last message");
@@ -219,7 +219,7 @@ async fn every_difference_stands_in_the_answer_and_in_the_error() {
         versions: vec![7],
         ..Default::default()
     };
-    let unknown = broker.check_compatibility(versions).await.unwrap_err();
+    let unknown = broker.check_compatibility(&Caller::default(), versions).await.unwrap_err();
     assert_eq!(unknown.reason(), Reason::SchemaVersionUnknown);
 }
 

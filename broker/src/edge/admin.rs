@@ -71,7 +71,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ExplainRetentionRequest>,
     ) -> Result<Response<v1::ExplainRetentionResponse>, Status> {
-        let answer = self.broker.explain_retention(request.into_inner()).await;
+        let caller = caller_of(&request);
+        let answer = self.broker.explain_retention(&caller, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 }

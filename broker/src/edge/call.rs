@@ -16,30 +16,27 @@ use tonic::{Code, Status};
 use tower::Service as _;
 
 use super::body::{self, Expectation, Kept, Terms};
-use super::convert::named_in;
+use super::gate;
 use super::http::problem;
 use super::limits::Limits;
 use super::memory::{Load, overloaded};
 use super::status::{REASON_TRAILER, status_of};
+use crate::broker::Broker;
 use crate::error::{Applied, Error, Reason};
 use crate::record::limits::MAX_REQUEST_BYTES;
 
 /// What answers the calls of every protocol.
 #[derive(Clone)]
 pub(super) struct Calls {
+    broker: Broker,
     router: Router,
     limits: Arc<Limits>,
 }
 
 impl Calls {
-    /// With these routes, within these limits.
-    pub(super) fn new(router: Router, limits: Arc<Limits>) -> Self {
-        Self { router, limits }
-    }
-
-    /// What all of them share.
-    pub(super) fn limits(&self) -> &Arc<Limits> {
-        &self.limits
+    /// Of this broker, with these routes, within these limits.
+    pub(super) fn new(broker: Broker, router: Router, limits: Arc<Limits>) -> Self {
+        Self { broker, router, limits }
     }
 
     /// Answers one call of a connection that has so much under way; never fails and never panics.
@@ -48,10 +45,13 @@ impl Calls {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let Self { mut router, limits } = self;
-        let caller = named_in(request.headers());
+        let Self { broker, mut router, limits } = self;
         let kind = grpc_kind(request.headers());
         let is_grpc = kind.is_some();
+        let caller = match gate::admit(&broker, &request).await {
+            Ok(caller) => caller,
+            Err(error) => return refused(&error, kind),
+        };
         let call = match limits.call(&caller, &load) {
             Ok(call) => call,
             Err(error) => return refused(&error, kind),
@@ -103,7 +103,7 @@ fn refused(error: &Error, kind: Option<HeaderValue>) -> Response<Body> {
 }
 
 /// The media type of a call of gRPC or gRPC-Web.
-fn grpc_kind(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn grpc_kind(headers: &HeaderMap) -> Option<HeaderValue> {
     let kind = headers.get(CONTENT_TYPE)?;
     kind.as_bytes().starts_with(b"application/grpc").then(|| kind.clone())
 }

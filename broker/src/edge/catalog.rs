@@ -27,7 +27,7 @@ impl Catalog {
     }
 }
 
-/// Calls that the catalogue of the broker answers: those that change something know their caller.
+/// Calls that the catalogue of the broker answers: each knows its caller.
 macro_rules! catalogue {
     (
         changes { $($change:ident($change_request:ident) -> $changed:ident;)* }
@@ -49,7 +49,8 @@ macro_rules! catalogue {
                 &self,
                 request: Request<v1::$read_request>,
             ) -> Result<Response<v1::$answer>, Status> {
-                let answer = self.broker.catalogue().$read(request.into_inner());
+                let caller = caller_of(&request);
+                let answer = self.broker.catalogue().$read(&caller, request.into_inner());
                 answer.map(Response::new).map_err(|error| status_of(&error))
             })*
 
@@ -104,7 +105,9 @@ catalogue! {
             &self,
             request: Request<v1::SearchProductsRequest>,
         ) -> Result<Response<v1::SearchProductsResponse>, Status> {
-            let found = self.broker.catalogue().search_products(request.into_inner()).await;
+            let caller = caller_of(&request);
+            let found =
+                self.broker.catalogue().search_products(&caller, request.into_inner()).await;
             found.map(Response::new).map_err(|error| status_of(&error))
         }
 
@@ -112,7 +115,8 @@ catalogue! {
             &self,
             request: Request<v1::SampleProductRequest>,
         ) -> Result<Response<v1::SampleProductResponse>, Status> {
-            let sample = self.broker.sample_product(request.into_inner()).await;
+            let caller = caller_of(&request);
+            let sample = self.broker.sample_product(&caller, request.into_inner()).await;
             sample.map(Response::new).map_err(|error| status_of(&error))
         }
 
@@ -123,7 +127,8 @@ catalogue! {
             &self,
             request: Request<v1::WatchProductsRequest>,
         ) -> Result<Response<Self::WatchProductsStream>, Status> {
-            let watch = self.broker.watch_products(request.into_inner());
+            let caller = caller_of(&request);
+            let watch = self.broker.watch_products(&caller, request.into_inner());
             let watch = watch.map_err(|error| status_of(&error))?.until(self.drain.clone());
             Ok(Response::new(Box::pin(watch_responses(watch))))
         }

@@ -10,17 +10,15 @@ use crate::record::AppendOutcome;
 /// Metadata key in which a program names itself.
 const APPLICATION: &str = "meshlog-application";
 
-/// Who makes a call, as its headers say. Established once, where a call comes in.
-pub(super) fn named_in(headers: &HeaderMap) -> Caller {
-    headers
-        .get(APPLICATION)
-        .and_then(|name| name.to_str().ok())
-        .map_or_else(Caller::default, Caller::new)
+/// The name that a program gives itself.
+pub(super) fn application_in(headers: &HeaderMap) -> Option<&str> {
+    headers.get(APPLICATION)?.to_str().ok()
 }
 
-/// Who makes a call, as it was established.
+/// Who makes a call, as it was established. A call that was not admitted has no rights.
 pub(super) fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
-    request.extensions().get().cloned().unwrap_or_default()
+    let caller = request.extensions().get().cloned();
+    caller.unwrap_or_else(|| Caller::unverified(Caller::ANONYMOUS))
 }
 
 /// One result on a stream of appends.
@@ -40,11 +38,12 @@ mod tests {
     #[test]
     fn a_caller_is_known_by_the_name_it_gives() {
         let mut headers = HeaderMap::new();
-        assert_eq!(named_in(&headers), Caller::default());
+        assert_eq!(application_in(&headers), None);
         headers.insert(APPLICATION, "billing".parse().unwrap());
-        assert_eq!(named_in(&headers), Caller::new("billing"));
+        assert_eq!(application_in(&headers), Some("billing"));
         let mut request = tonic::Request::new(());
-        request.extensions_mut().insert(named_in(&headers));
+        assert!(!caller_of(&request).is_trusted(), "nobody is trusted by default");
+        request.extensions_mut().insert(Caller::new("billing"));
         assert_eq!(caller_of(&request), Caller::new("billing"));
     }
 

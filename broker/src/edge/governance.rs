@@ -3,6 +3,7 @@
 use meshlog_proto::v1::{self, governance_service_server::GovernanceService};
 use tonic::{Request, Response, Status};
 
+use super::convert::caller_of;
 use super::status::status_of;
 use crate::broker::Broker;
 
@@ -19,21 +20,72 @@ impl Governance {
     }
 }
 
-#[tonic::async_trait]
-impl GovernanceService for Governance {
-    async fn list_audit(
-        &self,
-        request: Request<v1::ListAuditRequest>,
-    ) -> Result<Response<v1::ListAuditResponse>, Status> {
-        let answer = self.broker.list_audit(request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
-    }
+/// Calls that the catalogue of the broker answers.
+macro_rules! governance {
+    (
+        changes { $($change:ident($change_request:ident) -> $changed:ident;)* }
+        reads { $($read:ident($read_request:ident) -> $answer:ident;)* }
+        others { $($other:tt)* }
+    ) => {
+        #[tonic::async_trait]
+        impl GovernanceService for Governance {
+            $(async fn $change(
+                &self,
+                request: Request<v1::$change_request>,
+            ) -> Result<Response<v1::$changed>, Status> {
+                let caller = caller_of(&request);
+                let answer = self.broker.catalogue().$change(&caller, request.into_inner()).await;
+                answer.map(Response::new).map_err(|error| status_of(&error))
+            })*
 
-    async fn verify_audit(
-        &self,
-        request: Request<v1::VerifyAuditRequest>,
-    ) -> Result<Response<v1::VerifyAuditResponse>, Status> {
-        let answer = self.broker.verify_audit(request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status_of(&error))
+            $(async fn $read(
+                &self,
+                request: Request<v1::$read_request>,
+            ) -> Result<Response<v1::$answer>, Status> {
+                let caller = caller_of(&request);
+                let answer = self.broker.catalogue().$read(&caller, request.into_inner());
+                answer.map(Response::new).map_err(|error| status_of(&error))
+            })*
+
+            $($other)*
+        }
+    };
+}
+
+governance! {
+    changes {
+        create_key(CreateKeyRequest) -> CreateKeyResponse;
+        revoke_key(RevokeKeyRequest) -> RevokeKeyResponse;
+        request_access(RequestAccessRequest) -> RequestAccessResponse;
+        approve_access(ApproveAccessRequest) -> ApproveAccessResponse;
+        deny_access(DenyAccessRequest) -> DenyAccessResponse;
+        create_grant(CreateGrantRequest) -> CreateGrantResponse;
+        revoke_grant(RevokeGrantRequest) -> RevokeGrantResponse;
+    }
+    reads {
+        who_am_i(WhoAmIRequest) -> WhoAmIResponse;
+        list_keys(ListKeysRequest) -> ListKeysResponse;
+        list_access_requests(ListAccessRequestsRequest) -> ListAccessRequestsResponse;
+        list_grants(ListGrantsRequest) -> ListGrantsResponse;
+        check_access(CheckAccessRequest) -> CheckAccessResponse;
+    }
+    others {
+        async fn list_audit(
+            &self,
+            request: Request<v1::ListAuditRequest>,
+        ) -> Result<Response<v1::ListAuditResponse>, Status> {
+            let caller = caller_of(&request);
+            let answer = self.broker.list_audit(&caller, request.into_inner()).await;
+            answer.map(Response::new).map_err(|error| status_of(&error))
+        }
+
+        async fn verify_audit(
+            &self,
+            request: Request<v1::VerifyAuditRequest>,
+        ) -> Result<Response<v1::VerifyAuditResponse>, Status> {
+            let caller = caller_of(&request);
+            let answer = self.broker.verify_audit(&caller, request.into_inner()).await;
+            answer.map(Response::new).map_err(|error| status_of(&error))
+        }
     }
 }

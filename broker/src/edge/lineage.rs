@@ -3,6 +3,7 @@
 use meshlog_proto::v1::{self, lineage_service_server::LineageService};
 use tonic::{Request, Response, Status};
 
+use super::convert::caller_of;
 use super::status::status_of;
 use crate::broker::Broker;
 
@@ -25,7 +26,8 @@ impl LineageService for Lineage {
         &self,
         request: Request<v1::GetLineageRequest>,
     ) -> Result<Response<v1::GetLineageResponse>, Status> {
-        let answer = self.broker.catalogue().get_lineage(request.into_inner());
+        let caller = caller_of(&request);
+        let answer = self.broker.catalogue().get_lineage(&caller, request.into_inner());
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 
@@ -33,7 +35,8 @@ impl LineageService for Lineage {
         &self,
         request: Request<v1::GetImpactRequest>,
     ) -> Result<Response<v1::GetImpactResponse>, Status> {
-        let answer = self.broker.catalogue().get_impact(request.into_inner());
+        let caller = caller_of(&request);
+        let answer = self.broker.catalogue().get_impact(&caller, request.into_inner());
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 }

@@ -17,6 +17,7 @@ mod call;
 mod catalog;
 mod connection;
 mod convert;
+mod gate;
 mod governance;
 mod http;
 mod limits;

@@ -86,7 +86,8 @@ impl RecordService for Records {
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
-        let offsets = self.broker.list_offsets(request.into_inner()).await;
+        let caller = caller_of(&request);
+        let offsets = self.broker.list_offsets(&caller, request.into_inner()).await;
         offsets.map(Response::new).map_err(|error| status_of(&error))
     }
 }

@@ -44,7 +44,8 @@ impl SchemaService for Schemas {
         &self,
         request: Request<v1::CheckCompatibilityRequest>,
     ) -> Result<Response<Self::CheckCompatibilityStream>, Status> {
-        let check = self.broker.check_compatibility(request.into_inner()).await;
+        let caller = caller_of(&request);
+        let check = self.broker.check_compatibility(&caller, request.into_inner()).await;
         let check = check.map_err(|error| status_of(&error))?;
         let messages = stream::unfold(Some(check), |check| async move {
             let mut check = check?;
@@ -62,7 +63,8 @@ impl SchemaService for Schemas {
         &self,
         request: Request<v1::GetSchemaVersionRequest>,
     ) -> Result<Response<v1::GetSchemaVersionResponse>, Status> {
-        let answer = self.broker.catalogue().get_schema_version(request.into_inner());
+        let caller = caller_of(&request);
+        let answer = self.broker.catalogue().get_schema_version(&caller, request.into_inner());
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 
@@ -70,7 +72,8 @@ impl SchemaService for Schemas {
         &self,
         request: Request<v1::ListSchemaVersionsRequest>,
     ) -> Result<Response<v1::ListSchemaVersionsResponse>, Status> {
-        let answer = self.broker.catalogue().list_schema_versions(request.into_inner());
+        let caller = caller_of(&request);
+        let answer = self.broker.catalogue().list_schema_versions(&caller, request.into_inner());
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 }

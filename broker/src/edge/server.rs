@@ -96,8 +96,8 @@ pub async fn serve(
     let config = broker.config().edge.clone();
     let drain = CancellationToken::new();
     let services = Services::new(&broker, &drain).await?;
-    let calls = Calls::new(services.router(), Limits::new(broker.config()));
-    let limits = Arc::clone(calls.limits());
+    let limits = Limits::new(broker.config());
+    let calls = Calls::new(broker.clone(), services.router(), Arc::clone(&limits));
     let connections = Connections::new(broker.config(), calls, drain.clone());
     let addresses = Arc::new(Addresses::new(config.max_connections_per_address as usize));
     let places = Arc::new(Semaphore::new(config.max_connections as usize));

@@ -48,10 +48,15 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::DomainNotFound
         | Reason::TagKeyNotFound
         | Reason::CursorNotFound
+        | Reason::KeyNotFound
+        | Reason::GrantNotFound
+        | Reason::AccessRequestNotFound
         | Reason::PartitionNotFound
         | Reason::RouteNotFound => Code::NotFound,
         Reason::MethodNotAllowed => Code::Unimplemented,
-        Reason::HostRefused | Reason::OriginRefused => Code::PermissionDenied,
+        Reason::HostRefused | Reason::OriginRefused | Reason::PermissionDenied => {
+            Code::PermissionDenied
+        }
         Reason::ProductExists
         | Reason::TeamExists
         | Reason::DomainExists
@@ -79,7 +84,21 @@ pub(super) fn code(reason: Reason) -> Code {
             Code::ResourceExhausted
         }
         Reason::RequestTimeout => Code::DeadlineExceeded,
-        Reason::JournalFailed | Reason::ShuttingDown => Code::Unavailable,
+        Reason::JournalFailed | Reason::ShuttingDown | Reason::KeySetUnavailable => {
+            Code::Unavailable
+        }
+        Reason::CredentialMissing
+        | Reason::CredentialMalformed
+        | Reason::CredentialUnmapped
+        | Reason::KeyUnknown
+        | Reason::KeyRevoked
+        | Reason::KeyExpired
+        | Reason::TokenExpired
+        | Reason::TokenIssuer
+        | Reason::TokenAudience
+        | Reason::TokenAlgorithm
+        | Reason::TokenKeyUnknown
+        | Reason::TokenSignature => Code::Unauthenticated,
         Reason::DataLoss => Code::DataLoss,
         Reason::Internal => Code::Internal,
     }

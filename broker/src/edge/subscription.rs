@@ -35,7 +35,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<v1::GetOffsetsRequest>,
     ) -> Result<Response<v1::GetOffsetsResponse>, Status> {
-        let answer = self.broker.get_offsets(request.into_inner());
+        let caller = caller_of(&request);
+        let answer = self.broker.get_offsets(&caller, request.into_inner());
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 
@@ -43,7 +44,8 @@ impl SubscriptionService for Subscriptions {
         &self,
         request: Request<v1::ListCursorsRequest>,
     ) -> Result<Response<v1::ListCursorsResponse>, Status> {
-        let answer = self.broker.list_cursors(request.into_inner());
+        let caller = caller_of(&request);
+        let answer = self.broker.list_cursors(&caller, request.into_inner());
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 

@@ -20,6 +20,8 @@ use super::counter::Count;
 use super::index::Touched;
 use super::traffic::Flow;
 use super::{Direction, LIVE, Who, timestamp};
+use crate::access::{Resource, Rpc};
+use crate::caller::Caller;
 use crate::catalogue::{Catalogue, ProductHandle};
 use crate::error::{Error, Reason, Result};
 use crate::time::storage_time;
@@ -30,12 +32,17 @@ pub(super) const MAX_DEPTH: u32 = 20;
 pub(super) const MAX_NODES: usize = 1_000;
 
 impl Catalogue {
-    /// The graph around a product or an application.
+    /// The graph around a product or an application, of those products that the caller may see.
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`, `INVALID_ARGUMENT` for a depth that is too large or a beginning that is
     /// missing.
-    pub fn get_lineage(&self, request: v1::GetLineageRequest) -> Result<v1::GetLineageResponse> {
+    pub fn get_lineage(
+        &self,
+        caller: &Caller,
+        request: v1::GetLineageRequest,
+    ) -> Result<v1::GetLineageResponse> {
+        self.allow(caller, Rpc::GetLineage, Resource::Broker)?;
         let depth = depth(request.depth, DEFAULT_DEPTH)?;
         let ways: &[Way] = match LineageDirection::try_from(request.direction) {
             Ok(LineageDirection::Unspecified) => &[Way::Up, Way::Down],
@@ -44,11 +51,11 @@ impl Catalogue {
             Err(_) => return Err(invalid("direction", "it is UPSTREAM, DOWNSTREAM or absent")),
         };
         let as_of = request.as_of.map(|time| nanos(&time));
-        let mut walk = Walk { catalogue: self, depth, as_of, ..Walk::new(self) };
+        let mut walk = Walk { depth, as_of, ..Walk::new(self, caller) };
         let mut root = String::new();
         match request.begin {
             Some(v1::get_lineage_request::Begin::Product(name)) => {
-                let product = self.resolve(&name, "")?;
+                let product = self.resolve_for(caller, Rpc::GetProduct, &name, "")?;
                 root = product_node(&product.id);
                 for way in ways {
                     walk.visit(Place::Product(Arc::clone(&product)), 0, *way);
@@ -112,6 +119,7 @@ fn application_node(who: &Who) -> String {
 
 struct Walk<'a> {
     catalogue: &'a Catalogue,
+    caller: &'a Caller,
     depth: u32,
     as_of: Option<u64>,
     nodes: BTreeMap<String, v1::LineageNode>,
@@ -122,9 +130,10 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(catalogue: &'a Catalogue) -> Self {
+    fn new(catalogue: &'a Catalogue, caller: &'a Caller) -> Self {
         Self {
             catalogue,
+            caller,
             depth: DEFAULT_DEPTH,
             as_of: None,
             nodes: BTreeMap::new(),
@@ -212,11 +221,11 @@ impl<'a> Walk<'a> {
             Way::Down => (touched.appends, Direction::Append),
         };
         for id in ids {
+            let Some(product) = self.catalogue.find_seen(self.caller, &id) else { continue };
             if copied.as_ref().is_some_and(|copied| !copied.contains(&id)) {
                 self.has_more(&here);
                 continue;
             }
-            let Some(product) = self.catalogue.find(&id) else { continue };
             let flows = product.traffic.flows(direction).into_iter();
             let flow = flows.filter(|flow| flow.who == *who).find_map(|flow| self.then(flow));
             let Some(flow) = flow else { continue };
@@ -276,7 +285,7 @@ impl<'a> Walk<'a> {
     ) -> v1::LineageEdge {
         let copies = match direction {
             Direction::Append => {
-                let copies = self.catalogue.copies_of(product).into_iter();
+                let copies = self.catalogue.copies_of(self.caller, product).into_iter();
                 let by = |copy: &v1::ProductCopy| {
                     copy.application == *flow.who.application && copy.team == flow.who.team()
                 };
@@ -318,7 +327,7 @@ impl<'a> Walk<'a> {
             Way::Down => self.catalogue.made_of(product)?,
         };
         let mut declared = Vec::new();
-        for other in others {
+        for other in others.into_iter().filter(|other| self.catalogue.sees(self.caller, other)) {
             let (input, output) = match way {
                 Way::Up => (&other, product),
                 Way::Down => (product, &other),

@@ -19,18 +19,24 @@ use super::copy::Copy;
 use super::graph::{MAX_DEPTH, MAX_NODES, depth, invalid};
 use super::traffic::Flow;
 use super::{Direction, Who, timestamp};
+use crate::access::Rpc;
+use crate::caller::Caller;
 use crate::catalogue::{Catalogue, ProductHandle};
 use crate::error::Result;
 use crate::schema::Schema;
 
 impl Catalogue {
-    /// Who reads a field, and what is made of it.
+    /// Who reads a field, and what is made of it, of those products that the caller may see.
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`, `INVALID_ARGUMENT` for a field that no version of the product has.
-    pub fn get_impact(&self, request: v1::GetImpactRequest) -> Result<v1::GetImpactResponse> {
+    pub fn get_impact(
+        &self,
+        caller: &Caller,
+        request: v1::GetImpactRequest,
+    ) -> Result<v1::GetImpactResponse> {
         let depth = depth(request.depth, MAX_DEPTH)?;
-        let product = self.resolve(&request.product, "")?;
+        let product = self.resolve_for(caller, Rpc::GetImpact, &request.product, "")?;
         let versions = versions_with(&product, &request.field)?;
         let fields: BTreeSet<String> = match request.field.as_str() {
             "" => BTreeSet::new(),
@@ -44,8 +50,8 @@ impl Catalogue {
             evidence: Vec::new(),
             fields,
         };
-        let mut search =
-            Search { catalogue: self, whole: request.field.is_empty(), found: Vec::new() };
+        let whole = request.field.is_empty();
+        let mut search = Search { catalogue: self, caller, whole, found: Vec::new() };
         let truncated = search.run(begin, depth)?;
         Ok(v1::GetImpactResponse {
             product: product.name.to_string(),
@@ -70,6 +76,7 @@ struct Reached {
 
 struct Search<'a> {
     catalogue: &'a Catalogue,
+    caller: &'a Caller,
     /// No field was named: all of the product counts.
     whole: bool,
     found: Vec<v1::ImpactedProduct>,
@@ -139,7 +146,7 @@ impl Search<'_> {
                 continue;
             }
             for id in self.catalogue.index().touched(&flow.who).appends {
-                let Some(product) = self.catalogue.find(&id) else { continue };
+                let Some(product) = self.catalogue.find_seen(self.caller, &id) else { continue };
                 let is_copy = |copy: &Copy| copy.who == flow.who && copy.source == from.id;
                 let is_copied = product.traffic.copies.lock().iter().any(is_copy);
                 if !is_copied && flow.who.is_shared() {
@@ -153,7 +160,8 @@ impl Search<'_> {
             }
         }
         let mut declared = BTreeSet::new();
-        for product in self.catalogue.made_of(from)? {
+        let made = self.catalogue.made_of(from)?.into_iter();
+        for product in made.filter(|product| self.catalogue.sees(self.caller, product)) {
             declared.insert(Arc::clone(&product.id));
             let id = Arc::clone(&product.id);
             applications.entry(id).or_insert((product, BTreeSet::new()));

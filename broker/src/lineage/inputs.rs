@@ -7,18 +7,20 @@ use meshlog_proto::v1;
 
 use super::copy::Copy;
 use super::{Direction, timestamp};
+use crate::caller::Caller;
 use crate::catalogue::{Catalogue, ProductHandle};
 use crate::error::Result;
 
 impl Catalogue {
     /// Adds to the use of a product what it is a copy of, and how its inputs differ from what was
-    /// seen.
+    /// seen. Products that the caller may not see are left out.
     pub(crate) fn add_lineage(
         &self,
+        caller: &Caller,
         product: &ProductHandle,
         usage: &mut v1::ProductUse,
     ) -> Result<()> {
-        usage.copies = self.copies_of(product);
+        usage.copies = self.copies_of(caller, product);
         let declared = self.inputs_of(product)?;
         let declared: BTreeMap<&str, &ProductHandle> =
             declared.iter().map(|input| (&*input.id, &**input)).collect();
@@ -30,7 +32,7 @@ impl Catalogue {
         usage.undeclared_inputs = undeclared
             .filter_map(|(id, applications)| {
                 Some(v1::ObservedInput {
-                    product: self.find(id)?.name.to_string(),
+                    product: self.find_seen(caller, id)?.name.to_string(),
                     applications: applications.iter().map(ToString::to_string).collect(),
                 })
             })
@@ -39,11 +41,15 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The products it is a copy of, of those that still exist.
-    pub(super) fn copies_of(&self, product: &ProductHandle) -> Vec<v1::ProductCopy> {
+    /// The products it is a copy of, of those that still exist and the caller may see.
+    pub(super) fn copies_of(
+        &self,
+        caller: &Caller,
+        product: &ProductHandle,
+    ) -> Vec<v1::ProductCopy> {
         let copies = product.traffic.copies.lock().clone();
         let copies = copies.into_iter().filter_map(|copy| {
-            let source = self.find(&copy.source)?.name.to_string();
+            let source = self.find_seen(caller, &copy.source)?.name.to_string();
             Some(message(copy, source))
         });
         copies.collect()

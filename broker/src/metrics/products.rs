@@ -4,6 +4,7 @@ use meshlog_proto::v1;
 
 use super::writer::Page;
 use crate::broker::Broker;
+use crate::caller::Caller;
 
 /// Writes the page.
 pub(super) fn write(broker: &Broker, page: &mut Page) {
@@ -43,7 +44,10 @@ pub(super) fn write(broker: &Broker, page: &mut Page) {
     }
     let request =
         v1::ListCursorsRequest { page_size: most.min(1_000) as u32, ..Default::default() };
-    let cursors = broker.list_cursors(request).map(|found| found.cursors).unwrap_or_default();
+    let cursors = broker
+        .list_cursors(&Caller::default(), request)
+        .map(|found| found.cursors)
+        .unwrap_or_default();
     for cursor in &cursors {
         let labels = [("cursor", &*cursor.name), ("product", &*cursor.product)];
         let help = "Records between where a cursor stands and the end of the product.";

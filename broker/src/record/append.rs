@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::limits::MAX_REQUEST_BYTES;
 use super::partitioner::murmur2;
 use super::split::{Part, Routing, Split, split};
+use crate::access::Rpc;
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
@@ -81,7 +82,12 @@ impl Broker {
             )
             .with("limit", MAX_REQUEST_BYTES));
         }
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::Append,
+            &request.product,
+            &request.product_id,
+        )?;
         product.check_appendable()?;
         let (batch, occurrences) = (request.batch.pop(), request.batch.len());
         let (Some(batch), 0) = (batch, occurrences) else {

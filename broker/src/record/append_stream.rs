@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::append::Submitted;
+use crate::access::Recheck;
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::error::{Error, Reason, Result};
@@ -154,14 +155,21 @@ impl Intake {
     {
         let mut requests = std::pin::pin!(requests);
         let closing = self.broker.closing().clone();
+        let mut access = Recheck::of_caller(self.broker.catalogue(), &self.caller);
         loop {
             // The place in the queue comes first: without one nothing more is taken.
             let Ok(place) = sender.reserve().await else { return };
-            let request = tokio::select! {
-                biased;
-                () = stop.cancelled() => Some(Err(Error::shutting_down())),
-                () = closing.cancelled() => Some(Err(Error::shutting_down())),
-                request = requests.next() => request,
+            let request = loop {
+                if let Err(error) = access.check() {
+                    break Some(Err(error));
+                }
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break Some(Err(Error::shutting_down())),
+                    () = closing.cancelled() => break Some(Err(Error::shutting_down())),
+                    request = requests.next() => break request,
+                    () = access.due() => {}
+                }
             };
             match request {
                 None => return,

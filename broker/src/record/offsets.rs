@@ -3,7 +3,9 @@
 use meshlog_proto::v1;
 
 use super::cursor::{explain, offset_at_time, partitions_of};
+use crate::access::Rpc;
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::error::Result;
 use crate::time::storage_time;
 
@@ -11,10 +13,16 @@ impl Broker {
     /// The readable range of each partition asked for and, if a time is given, the offset at it.
     pub async fn list_offsets(
         &self,
+        caller: &Caller,
         request: v1::ListOffsetsRequest,
     ) -> Result<v1::ListOffsetsResponse> {
         self.refuse_if_closing()?;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::ListOffsets,
+            &request.product,
+            &request.product_id,
+        )?;
         let mut partitions = Vec::new();
         for partition in partitions_of(&product, &request.partitions)? {
             let offset_at_time = match &request.append_time {

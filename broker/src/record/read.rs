@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::cursor::Cursors;
 use super::limits::{DEFAULT_READ_BYTES, MAX_READ_BYTES, MAX_READ_WAIT};
+use crate::access::{Recheck, Rpc};
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::error::Result;
@@ -28,7 +29,12 @@ impl Broker {
             Duration::ZERO,
             Duration::ZERO..=MAX_READ_WAIT,
         )?;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::Read,
+            &request.product,
+            &request.product_id,
+        )?;
         let notices = self.catalogue().notices(&product, &request.product);
         let turn = self.turn().fetch_add(1, Ordering::Relaxed) as usize;
         let mut cursors =
@@ -38,13 +44,17 @@ impl Broker {
         if batches.is_empty() && !wait.is_zero() {
             let until = Instant::now() + wait;
             let watch = cursors.watch();
+            let product_id = &cursors.product().id;
+            let mut access = Recheck::new(self.catalogue(), caller, Rpc::Read, Some(product_id));
             loop {
+                access.check()?;
                 batches = cursors.fill(max_bytes).await?;
                 if !batches.is_empty() {
                     break;
                 }
                 tokio::select! {
                     () = watch.advanced() => {}
+                    () = access.due() => {}
                     () = tokio::time::sleep_until(until) => break,
                     () = self.closing().cancelled() => break,
                 }

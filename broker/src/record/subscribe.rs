@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::cursor::Cursors;
 use super::read::read_bytes;
 use super::wakeup::Watch;
+use crate::access::{Recheck, Rpc};
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
@@ -38,7 +39,12 @@ impl Broker {
     ) -> Result<Subscription> {
         self.refuse_if_closing()?;
         let heartbeat = time::heartbeat(request.heartbeat_interval.as_ref())?;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::Subscribe,
+            &request.product,
+            &request.product_id,
+        )?;
         let notices = Notices::new(self, &product, request.product);
         let mut cursors =
             Cursors::resolve(self, product, &request.partitions, request.start, 0).await?;
@@ -47,8 +53,11 @@ impl Broker {
             cursors.stop_at_end();
         }
         let watch = cursors.watch();
+        let product_id = &cursors.product().id;
+        let access = Recheck::new(self.catalogue(), caller, Rpc::Subscribe, Some(product_id));
         let reader = cursors.product().traffic.open(caller);
         Ok(Subscription {
+            access,
             _open: Open::begin(self.metrics(), |metrics| &metrics.subscriptions),
             reader,
             cursors,
@@ -66,6 +75,7 @@ impl Broker {
 /// An open subscription. Dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription {
+    access: Recheck,
     _open: Open,
     reader: OpenReader,
     cursors: Cursors,
@@ -169,6 +179,7 @@ impl Subscription {
             if self.stop.is_cancelled() || self.closing.is_cancelled() {
                 return Ok(Some(self.leave()));
             }
+            self.access.check()?;
             if self.cursors.is_finished() {
                 return Ok(None);
             }
@@ -187,6 +198,7 @@ impl Subscription {
             }
             tokio::select! {
                 () = self.watch.advanced() => {}
+                () = self.access.due() => {}
                 // One more look: a heartbeat must not hide that there is something to tell.
                 () = tokio::time::sleep_until(due) => is_due = true,
                 () = self.stop.cancelled() => {}

@@ -4,8 +4,9 @@ use meshlog_proto::v1;
 use meshlog_storage::StreamId;
 use tokio::sync::oneshot;
 
-use crate::Caller;
+use crate::access::{Resource, Rpc};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Applied, Error, Result};
 use crate::record::no_answer;
@@ -23,6 +24,7 @@ impl Broker {
         request: v1::EraseDeletedRecordsRequest,
     ) -> Result<v1::EraseDeletedRecordsResponse> {
         self.refuse_if_closing()?;
+        self.catalogue().allow(caller, Rpc::EraseDeletedRecords, Resource::Broker)?;
         let streams = match request.product.as_str() {
             // Ids are given in order, so what is deleted has one of these too.
             "" => (0..self.storage().allocate_stream().0).map(StreamId).collect(),
@@ -74,7 +76,12 @@ impl Broker {
         request: v1::DeleteProductRequest,
     ) -> Result<v1::DeleteProductResponse> {
         let erases = request.erase && !request.validate_only;
-        let product = self.catalogue().resolve(&request.name, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::DeleteProduct,
+            &request.name,
+            &request.product_id,
+        )?;
         // The one that is deleted is the one whose bytes go.
         let request = v1::DeleteProductRequest { product_id: product.id.to_string(), ..request };
         let mut response = self.catalogue().delete_product(caller, request).await?;

@@ -7,7 +7,9 @@ use meshlog_proto::v1::{self, RetentionLimitKind, StorageWait};
 use meshlog_storage::{Explanation, Holder, Limit, LimitState, Timestamp, Waiting};
 use tokio::sync::oneshot;
 
+use crate::access::Rpc;
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::Result;
 use crate::record::{bounds_of, explain, no_answer, partitions_of};
@@ -23,10 +25,16 @@ impl Broker {
     /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`, `PARTITION_NOT_FOUND`, `DATA_LOSS`.
     pub async fn explain_retention(
         &self,
+        caller: &Caller,
         request: v1::ExplainRetentionRequest,
     ) -> Result<v1::ExplainRetentionResponse> {
         self.refuse_if_closing()?;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::ExplainRetention,
+            &request.product,
+            &request.product_id,
+        )?;
         let mut partitions = Vec::new();
         for partition in partitions_of(&product, &request.partitions)? {
             let explanation = self.explanation(&product, partition).await?;

@@ -93,7 +93,12 @@ impl Machine {
     async fn explain(&self) -> v1::PartitionRetention {
         let request =
             v1::ExplainRetentionRequest { product: "sandbox.a".to_owned(), ..Default::default() };
-        self.broker.explain_retention(request).await.unwrap().partitions.remove(0)
+        self.broker
+            .explain_retention(&Caller::default(), request)
+            .await
+            .unwrap()
+            .partitions
+            .remove(0)
     }
 }
 
@@ -203,7 +208,13 @@ async fn a_trim_moves_the_beginning_of_several_partitions_in_one_entry_and_is_au
     assert_eq!(value["id"], *product.id);
     assert_eq!(value["etag_after"], value["etag_before"], "what is said of it is as before");
     let request = v1::GetProductRequest { name: "sandbox.a".to_owned() };
-    let whole = machine.broker.catalogue().get_product(request).unwrap().product.unwrap();
+    let whole = machine
+        .broker
+        .catalogue()
+        .get_product(&Caller::default(), request)
+        .unwrap()
+        .product
+        .unwrap();
     assert_eq!(value["etag_after"], whole.etag);
     assert_eq!(
         value["changes"],
@@ -328,7 +339,7 @@ async fn readers_behind_a_trim_are_told_the_bounds_and_others_notice_nothing() {
         product: "sandbox.a".to_owned(),
         ..Default::default()
     };
-    let cursor = machine.broker.get_offsets(get).unwrap().cursor.unwrap();
+    let cursor = machine.broker.get_offsets(&Caller::default(), get).unwrap().cursor.unwrap();
     let place = &cursor.positions[0];
     assert_eq!((place.offset, place.lag, place.lost), (2, 5, 4));
     let listed = v1::ListOffsetsRequest {
@@ -336,7 +347,7 @@ async fn readers_behind_a_trim_are_told_the_bounds_and_others_notice_nothing() {
         append_time: Some(prost_types::Timestamp::default()),
         ..Default::default()
     };
-    let listed = machine.broker.list_offsets(listed).await.unwrap();
+    let listed = machine.broker.list_offsets(&Caller::default(), listed).await.unwrap();
     assert_eq!(
         (listed.partitions[0].start_offset, listed.partitions[0].offset_at_time),
         (6, Some(6))
@@ -495,7 +506,7 @@ async fn a_compacted_product_is_read_from_every_offset() {
         product: "sandbox.a".to_owned(),
         ..Default::default()
     };
-    let cursor = broker.get_offsets(get).unwrap().cursor.unwrap();
+    let cursor = broker.get_offsets(&Caller::default(), get).unwrap().cursor.unwrap();
     assert_eq!((cursor.positions[0].lost, cursor.lag), (0, end - 3), "nothing is lost");
 
     let sample = v1::SampleProductRequest {
@@ -503,14 +514,14 @@ async fn a_compacted_product_is_read_from_every_offset() {
         max_records: 1_000,
         ..Default::default()
     };
-    let sample = broker.sample_product(sample).await.unwrap();
+    let sample = broker.sample_product(&Caller::default(), sample).await.unwrap();
     check(&sample.records.iter().map(|record| record.offset).collect::<Vec<_>>(), 0);
     let sample = v1::SampleProductRequest {
         product: "sandbox.a".to_owned(),
         which: Some(v1::sample_product_request::Which::Key(Bytes::from_static(b"k7"))),
         ..Default::default()
     };
-    let sample = broker.sample_product(sample).await.unwrap();
+    let sample = broker.sample_product(&Caller::default(), sample).await.unwrap();
     let of_key: Vec<u64> = sample.records.iter().map(|record| record.offset).collect();
     assert!(of_key.iter().all(|offset| all[offset].0 == "k7") && of_key.len() <= 10);
     assert!(is_newest(*of_key.last().unwrap()));

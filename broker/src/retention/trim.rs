@@ -3,6 +3,7 @@
 use meshlog_proto::v1::{self, trim_product_request::Which};
 use meshlog_storage::Offset;
 
+use crate::access::Rpc;
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::error::{Error, Reason, Result};
@@ -23,7 +24,12 @@ impl Broker {
         request: v1::TrimProductRequest,
     ) -> Result<v1::TrimProductResponse> {
         self.refuse_if_closing()?;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::TrimProduct,
+            &request.product,
+            &request.product_id,
+        )?;
         let mut starts: Vec<(u32, Offset)> = match &request.which {
             None => {
                 let what = "say which records go: those before some offsets or before a time";

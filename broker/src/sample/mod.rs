@@ -25,7 +25,9 @@ use meshlog_storage::Offset;
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::access::Rpc;
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Reason, Result};
 use crate::record::{bounds_of, offset_at_time, partitions_of};
@@ -80,13 +82,19 @@ impl Broker {
     /// records than an answer takes, `OVERLOADED` while too many samples are made, `DATA_LOSS`.
     pub async fn sample_product(
         &self,
+        caller: &Caller,
         request: v1::SampleProductRequest,
     ) -> Result<v1::SampleProductResponse> {
         self.refuse_if_closing()?;
         let wanted = at_most("max_records", request.max_records, MAX_RECORDS)?;
         let profiled = at_most("profile_records", request.profile_records, MAX_PROFILE_RECORDS)?;
         let wanted = if wanted == 0 { DEFAULT_RECORDS } else { wanted } as usize;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::SampleProduct,
+            &request.product,
+            &request.product_id,
+        )?;
         let partitions = partitions_of(&product, &request.partitions)?;
         let _sample = permit(&self.sampling().samples, "samples")?;
         let profiling = match profiled {
@@ -220,7 +228,8 @@ impl Broker {
         permit: OwnedSemaphorePermit,
     ) -> Result<v1::Profile> {
         let request = v1::GetProductRequest { name: product.name.to_string() };
-        let shown = self.catalogue().get_product(request)?.product.unwrap_or_default();
+        let shown =
+            self.catalogue().get_product(&Caller::default(), request)?.product.unwrap_or_default();
         let (handle, tags) = (Arc::clone(product), personal_paths(&shown));
         // The permit goes with the work: a chunk whose caller went away still counts.
         let mut profiler = blocking(move || Ok(Profiler::new(&handle, &tags, permit))).await?;

@@ -71,7 +71,7 @@ fn request(max_records: u32) -> v1::SampleProductRequest {
 }
 
 async fn sample(broker: &Broker, request: v1::SampleProductRequest) -> v1::SampleProductResponse {
-    let sample = broker.sample_product(request).await.unwrap();
+    let sample = broker.sample_product(&Caller::default(), request).await.unwrap();
     assert!(sample.encoded_len() < 4 << 20, "{}", sample.encoded_len());
     assert!(sample.records.is_sorted_by_key(|record| {
         let time = record.append_time.unwrap();
@@ -126,7 +126,8 @@ async fn the_last_records_of_all_partitions_are_the_last_appended() {
     assert!(of_one.records.iter().all(|record| record.partition == 2));
     assert_eq!(of_one.records.last().unwrap().schema_version, 1);
     let product = v1::GetProductRequest { name: "sandbox.a".to_owned() };
-    let product = broker.catalogue().get_product(product).unwrap().product.unwrap();
+    let product =
+        broker.catalogue().get_product(&Caller::default(), product).unwrap().product.unwrap();
     assert_eq!(product.r#use.unwrap().records_read, 0, "what the broker reads itself is no use");
 }
 
@@ -222,7 +223,7 @@ async fn what_cannot_be_asked_for_is_refused() {
     create(&broker, 2, None).await;
     let refused = |request: v1::SampleProductRequest| {
         let broker = broker.clone();
-        async move { broker.sample_product(request).await.unwrap_err() }
+        async move { broker.sample_product(&Caller::default(), request).await.unwrap_err() }
     };
     let error = refused(request(1_001)).await;
     assert_eq!(error.reason(), Reason::InvalidArgument);
@@ -625,15 +626,16 @@ async fn two_profiles_at_a_time_and_a_caller_that_goes_away_makes_room() {
     let permits = Arc::clone(&broker.sampling().profiles);
     let held = permits.clone().try_acquire_many_owned(2).unwrap();
     let request = v1::SampleProductRequest { profile_records: 10, ..request(1) };
-    let error = broker.sample_product(request.clone()).await.unwrap_err();
+    let error = broker.sample_product(&Caller::default(), request.clone()).await.unwrap_err();
     assert_eq!(error.reason(), Reason::Overloaded);
     assert_eq!(error.metadata()["retry_after_ms"], "1000");
     sample(&broker, self::request(1)).await;
     drop(held);
+    let caller = Caller::default();
     for _ in 0..20 {
         tokio::select! {
             biased;
-            _ = broker.sample_product(request.clone()) => {}
+            _ = broker.sample_product(&caller, request.clone()) => {}
             () = std::future::ready(()) => {}
         }
     }
@@ -645,7 +647,10 @@ async fn two_profiles_at_a_time_and_a_caller_that_goes_away_makes_room() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     broker.close().await.unwrap();
-    assert_eq!(broker.sample_product(request).await.unwrap_err().reason(), Reason::ShuttingDown);
+    assert_eq!(
+        broker.sample_product(&Caller::default(), request).await.unwrap_err().reason(),
+        Reason::ShuttingDown
+    );
 }
 
 fn any_json() -> impl Strategy<Value = serde_json::Value> {

@@ -43,7 +43,7 @@ pub(crate) struct Index {
     /// By document: labels of the name order.
     pub(super) labels: Vec<u64>,
     order: NameOrder,
-    by_id: HashMap<Arc<str>, u32>,
+    pub(super) by_id: HashMap<Arc<str>, u32>,
     dead: usize,
     /// Memory of searches that are over, for those that come.
     pub(super) scratch: Mutex<Vec<Scratch>>,

@@ -11,6 +11,8 @@
 //! Several parts must all hold, except that several values of one of `domain`, `owner`, `state`,
 //! `classification`, `kind`, `format` are alternatives: a product has one of each.
 
+use std::sync::Arc;
+
 use super::text::{self, lower};
 use super::values::Pattern;
 use crate::error::{Error, Reason, Result};
@@ -26,6 +28,8 @@ pub(crate) struct Query {
     /// The words of each phrase; they are among `words` too.
     pub(super) phrases: Vec<Vec<String>>,
     pub(super) filters: Vec<Filter>,
+    /// Ids of products that whoever asks may not see; they are neither found nor counted.
+    pub(crate) hidden: Vec<Arc<str>>,
 }
 
 /// A word that a product must have.

@@ -98,7 +98,10 @@ impl Index {
         most: usize,
         facets: bool,
     ) -> Found {
-        let allowed = self.allowed(&query.filters);
+        let mut allowed = self.allowed(&query.filters);
+        for doc in query.hidden.iter().filter_map(|id| self.by_id.get(id)) {
+            allowed.remove(*doc);
+        }
         let mut found = Found::default();
         // Words are taken for similar ones if they are not known, and all of them if nothing is
         // found otherwise.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::stored::{StoredCursor, key};
 use super::{check_name, shown};
+use crate::access::{Resource, Rpc};
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
@@ -34,6 +35,8 @@ impl Broker {
     ) -> Result<v1::CommitOffsetsResponse> {
         self.refuse_if_closing()?;
         check_name(&request.cursor)?;
+        let (name, id) = (&request.product, &request.product_id);
+        self.catalogue().resolve_for(caller, Rpc::CommitOffsets, name, id)?;
         let table = self.catalogue().cursors();
         let room = table.room(request.positions.len())?;
         let (product, present) =
@@ -82,14 +85,26 @@ impl Broker {
     /// `CURSOR_NOT_FOUND`, `PRODUCT_NOT_FOUND`, and those of the engine.
     pub async fn delete_cursor(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         request: v1::DeleteCursorRequest,
     ) -> Result<v1::DeleteCursorResponse> {
         self.refuse_if_closing()?;
         let table = self.catalogue().cursors();
+        let rpc = Rpc::DeleteCursor;
         let asked = match request.product.as_str() {
-            "" => table.products_of(&request.cursor),
-            product => vec![Arc::clone(&self.catalogue().resolve(product, "")?.id)],
+            // Of those that the caller may not read it is not told that they have the cursor.
+            "" => {
+                let mut products = table.products_of(&request.cursor);
+                products.retain(|id| {
+                    self.catalogue().find(id).is_some_and(|product| {
+                        self.catalogue().allows(caller, rpc, Resource::Product(&product))
+                    })
+                });
+                products
+            }
+            product => {
+                vec![Arc::clone(&self.catalogue().resolve_for(caller, rpc, product, "")?.id)]
+            }
         };
         let turns = table.turns(&request.cursor, &asked).await;
         let is_there = |id: &Arc<str>| table.find(&request.cursor, id).is_some();

@@ -10,7 +10,9 @@ use prost::Message as _;
 
 use super::stored::StoredCursor;
 use super::{check_name, shown};
+use crate::access::{Resource, Rpc};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::catalogue::{Page, ProductHandle};
 use crate::error::{Error, Reason, Result};
 use crate::record::bounds_of;
@@ -24,29 +26,42 @@ impl Broker {
     ///
     /// # Errors
     /// `NAME_INVALID`, `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`.
-    pub fn get_offsets(&self, request: v1::GetOffsetsRequest) -> Result<v1::GetOffsetsResponse> {
+    pub fn get_offsets(
+        &self,
+        caller: &Caller,
+        request: v1::GetOffsetsRequest,
+    ) -> Result<v1::GetOffsetsResponse> {
         self.refuse_if_closing()?;
         check_name(&request.cursor)?;
-        let product = self.catalogue().resolve(&request.product, &request.product_id)?;
+        let product = self.catalogue().resolve_for(
+            caller,
+            Rpc::GetOffsets,
+            &request.product,
+            &request.product_id,
+        )?;
         let cursor = self.catalogue().cursors().find(&request.cursor, &product.id);
         let cursor = self.cursor_message(&request.cursor, &product, cursor.as_deref())?;
         Ok(v1::GetOffsetsResponse { cursor: Some(cursor) })
     }
 
-    /// Cursors by name, then by product. A page may be shorter than asked for.
+    /// Cursors by name, then by product, of those products that the caller may read. A page may be shorter than asked for.
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`; `INVALID_ARGUMENT` for a page token of another list.
-    pub fn list_cursors(&self, request: v1::ListCursorsRequest) -> Result<v1::ListCursorsResponse> {
+    pub fn list_cursors(
+        &self,
+        caller: &Caller,
+        request: v1::ListCursorsRequest,
+    ) -> Result<v1::ListCursorsResponse> {
         self.refuse_if_closing()?;
         let product = match request.product.as_str() {
             "" => None,
-            name => Some(self.catalogue().resolve(name, "")?),
+            name => Some(self.catalogue().resolve_for(caller, Rpc::GetOffsets, name, "")?),
         };
         let product_id = product.as_ref().map_or("", |product| &product.id);
         let list = format!("cursors {product_id} {}", shown(&request.cursor));
         let mut page = Page::asked(&list, request.page_size, &request.page_token)?;
-        let mut found = self.find_cursors(&request.cursor, product, &page)?;
+        let mut found = self.find_cursors(caller, &request.cursor, product, &page)?;
         let mut bytes = 0;
         let mut cursors = Vec::new();
         for (place, name, product, cursor) in found.drain(..) {
@@ -76,6 +91,7 @@ impl Broker {
     /// One more than the page takes, each with its place in the order.
     fn find_cursors(
         &self,
+        caller: &Caller,
         only: &str,
         product: Option<Arc<ProductHandle>>,
         page: &Page,
@@ -121,6 +137,10 @@ impl Broker {
                 .into_iter()
                 .filter_map(|(id, cursor)| {
                     let product = self.catalogue().find(&id)?;
+                    let about = Resource::Product(&product);
+                    if !self.catalogue().allows(caller, Rpc::GetOffsets, about) {
+                        return None;
+                    }
                     Some((place(&name, &product.name), Arc::clone(&name), product, cursor))
                 })
                 .filter(|(place, ..)| place.as_str() > after)

@@ -70,7 +70,7 @@ fn get(broker: &Broker, cursor: &str, product: &str) -> v1::Cursor {
         product: product.to_owned(),
         ..Default::default()
     };
-    broker.get_offsets(request).unwrap().cursor.unwrap()
+    broker.get_offsets(&Caller::default(), request).unwrap().cursor.unwrap()
 }
 
 async fn delete(broker: &Broker, cursor: &str, product: &str) -> Result<()> {
@@ -80,7 +80,7 @@ async fn delete(broker: &Broker, cursor: &str, product: &str) -> Result<()> {
 }
 
 fn list(broker: &Broker, request: v1::ListCursorsRequest) -> (Vec<String>, String) {
-    let page = broker.list_cursors(request).unwrap();
+    let page = broker.list_cursors(&Caller::default(), request).unwrap();
     let names = page.cursors.iter().map(|cursor| format!("{} {}", cursor.name, cursor.product));
     (names.collect(), page.next_page_token)
 }
@@ -543,7 +543,11 @@ async fn pages_give_every_cursor_once_in_order_whatever_the_filter() {
     let (_, token) = list(&broker, request);
     let foreign =
         v1::ListCursorsRequest { cursor: "a".to_owned(), page_token: token, ..Default::default() };
-    refused(broker.list_cursors(foreign), Reason::InvalidArgument, &["page_token"]);
+    refused(
+        broker.list_cursors(&Caller::default(), foreign),
+        Reason::InvalidArgument,
+        &["page_token"],
+    );
 }
 
 #[tokio::test]
@@ -558,7 +562,7 @@ async fn a_page_ends_before_it_is_too_large_for_a_frame() {
     let mut request = v1::ListCursorsRequest { page_size: 1000, ..Default::default() };
     let (mut seen, mut pages) = (0, 0);
     loop {
-        let page = broker.list_cursors(request.clone()).unwrap();
+        let page = broker.list_cursors(&Caller::default(), request.clone()).unwrap();
         assert!(page.encoded_len() < 3 << 20, "{}", page.encoded_len());
         (seen, pages) = (seen + page.cursors.len(), pages + 1);
         if page.next_page_token.is_empty() {

@@ -39,7 +39,9 @@ async fn work(broker: &Broker, round: &str) -> (usize, String) {
             break;
         }
         answered += 1;
-        if let Ok(verified) = broker.verify_audit(v1::VerifyAuditRequest::default()).await {
+        if let Ok(verified) =
+            broker.verify_audit(&Caller::new("tests"), v1::VerifyAuditRequest::default()).await
+        {
             assert_eq!(verified.broken, None);
             head = verified.head;
         }
@@ -48,7 +50,7 @@ async fn work(broker: &Broker, round: &str) -> (usize, String) {
 }
 
 async fn verify(broker: &Broker, noted_head: String) -> v1::VerifyAuditResponse {
-    broker.verify_audit(v1::VerifyAuditRequest { noted_head }).await.unwrap()
+    broker.verify_audit(&Caller::new("tests"), v1::VerifyAuditRequest { noted_head }).await.unwrap()
 }
 
 #[tokio::test]

@@ -120,7 +120,10 @@ async fn limits_of_a_product_and_of_its_partitions_survive_a_power_cut_together(
                 ..Default::default()
             };
             if count > 0 {
-                let told = broker.explain_retention(request).await.unwrap();
+                let told = broker
+                    .explain_retention(&meshlog_broker::Caller::default(), request)
+                    .await
+                    .unwrap();
                 assert_eq!(told.partitions[0].start_offset, start, "cut at {at}, {plan:?}");
                 for partition in &told.partitions {
                     let mut kept: Vec<String> = partition
@@ -133,7 +136,10 @@ async fn limits_of_a_product_and_of_its_partitions_survive_a_power_cut_together(
                     assert_eq!(kept, limits, "cut at {at}, {plan:?}");
                 }
             } else {
-                broker.explain_retention(request).await.unwrap_err();
+                broker
+                    .explain_retention(&meshlog_broker::Caller::default(), request)
+                    .await
+                    .unwrap_err();
             }
             let _ = broker.close().await;
         }
@@ -208,7 +214,10 @@ async fn a_change_and_its_audit_record_survive_a_power_cut_together() {
             let after = Arc::new(disk.after_crash(plan));
             let broker = open(&after).unwrap();
             let (told, count) = told(&broker).await;
-            let teams = broker.catalogue().list_teams(v1::ListTeamsRequest::default()).unwrap();
+            let teams = broker
+                .catalogue()
+                .list_teams(&meshlog_broker::Caller::default(), v1::ListTeamsRequest::default())
+                .unwrap();
             let names: Vec<String> = teams.teams.into_iter().map(|team| team.name).collect();
             for (name, exists) in &told {
                 assert_eq!(names.contains(name), *exists, "{name}, cut at {at}, {plan:?}");

@@ -63,7 +63,7 @@ async fn reads(broker: &TestBroker, application: &str, product: &str) {
 
 fn copies(broker: &TestBroker, product: &str) -> Vec<v1::ProductCopy> {
     let request = v1::GetProductRequest { name: product.to_owned() };
-    let found = broker.broker().catalogue().get_product(request).unwrap();
+    let found = broker.broker().catalogue().get_product(&Caller::default(), request).unwrap();
     found.product.unwrap().r#use.unwrap().copies
 }
 
@@ -125,7 +125,7 @@ async fn a_copy_under_other_names_is_noticed_and_its_fields_are_told() {
         begin: Some(v1::get_lineage_request::Begin::Product("ops.made".to_owned())),
         ..Default::default()
     };
-    let graph = broker.broker().catalogue().get_lineage(request).unwrap();
+    let graph = broker.broker().catalogue().get_lineage(&Caller::default(), request).unwrap();
     let edge = graph.edges.iter().find(|edge| !edge.copies.is_empty()).expect("told at the edge");
     assert_eq!(edge.copies[0].source, "ops.flights");
     let request = v1::GetImpactRequest {
@@ -133,7 +133,7 @@ async fn a_copy_under_other_names_is_noticed_and_its_fields_are_told() {
         field: "tailnum".to_owned(),
         ..Default::default()
     };
-    let impact = broker.broker().catalogue().get_impact(request).unwrap();
+    let impact = broker.broker().catalogue().get_impact(&Caller::default(), request).unwrap();
     let made = impact.products.iter().find(|product| product.name == "ops.made").unwrap();
     assert_eq!(made.evidence().next(), Some(v1::ImpactEvidence::SameValues));
     assert_eq!(made.fields, ["plane"]);

@@ -149,8 +149,10 @@ async fn a_name_that_many_programs_share_ends_the_graph() {
     let edges = edges(&down);
     assert!(edges.contains("ops.flights -> meshlog-cli: 3"), "{edges:?}");
     assert!(!edges.iter().any(|edge| edge.contains("ops.other")), "{edges:?}");
-    let use_of =
-        broker.broker().catalogue().get_product(v1::GetProductRequest { name: "ops.other".into() });
+    let use_of = broker.broker().catalogue().get_product(
+        &meshlog_broker::Caller::default(),
+        v1::GetProductRequest { name: "ops.other".into() },
+    );
     assert!(use_of.unwrap().product.unwrap().r#use.unwrap().undeclared_inputs.is_empty());
 }
 
@@ -229,7 +231,7 @@ async fn a_restart_gives_the_same_graph_and_a_deleted_product_is_gone_from_it() 
             begin: Some(v1::get_lineage_request::Begin::Product("ops.delays".to_owned())),
             ..Default::default()
         };
-        broker.catalogue().get_lineage(request).unwrap()
+        broker.catalogue().get_lineage(&meshlog_broker::Caller::default(), request).unwrap()
     };
     assert!(!edges(&without(&broker)).iter().any(|edge| edge.contains("weather")));
     broker.broker().close().await.unwrap();

@@ -97,12 +97,20 @@ async fn after_a_restart_the_same_is_found() {
         let request = described(name, description);
         broker.catalogue().create_product(&Caller::default(), request).await.unwrap();
     }
-    let before = broker.catalogue().search_products(stripes()).await.unwrap();
+    let before = broker
+        .catalogue()
+        .search_products(&meshlog_broker::Caller::default(), stripes())
+        .await
+        .unwrap();
     assert_eq!(names(&before), ["ops.zebra", "ops.horse"]);
     broker.close().await.unwrap();
     drop(broker);
     let again = open();
-    let after = again.catalogue().search_products(stripes()).await.unwrap();
+    let after = again
+        .catalogue()
+        .search_products(&meshlog_broker::Caller::default(), stripes())
+        .await
+        .unwrap();
     assert_eq!(after, before);
     again.close().await.unwrap();
 }

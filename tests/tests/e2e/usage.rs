@@ -17,7 +17,14 @@ fn of<T>(application: &str, message: T) -> Request<T> {
 
 fn use_of(broker: &Broker, name: &str) -> v1::ProductUse {
     let request = v1::GetProductRequest { name: name.to_owned() };
-    broker.catalogue().get_product(request).unwrap().product.unwrap().r#use.unwrap()
+    broker
+        .catalogue()
+        .get_product(&meshlog_broker::Caller::default(), request)
+        .unwrap()
+        .product
+        .unwrap()
+        .r#use
+        .unwrap()
 }
 
 fn readers(broker: &Broker, name: &str) -> Vec<(String, u32)> {
@@ -41,7 +48,8 @@ fn stored(disk: &SimulatedDisk, name: &str) -> Vec<(String, u64)> {
         begin: Some(v1::get_lineage_request::Begin::Product(name.to_owned())),
         ..Default::default()
     };
-    let graph = reopened.catalogue().get_lineage(request).unwrap();
+    let graph =
+        reopened.catalogue().get_lineage(&meshlog_broker::Caller::default(), request).unwrap();
     let edges = graph.edges.into_iter();
     edges.map(|edge| (edge.from.rsplit('/').next().unwrap().to_owned(), edge.records)).collect()
 }

@@ -42,7 +42,7 @@ async fn a_moved_product_keeps_its_id_and_records_and_is_found_by_both_names() {
     add_version(&catalogue, "ops.flights", json_schema("{}")).await.unwrap();
     activate(&catalogue, "ops.flights").await.unwrap();
     let list = v1::ListProductsRequest { domain: "ops".to_owned(), ..Default::default() };
-    assert!(catalogue.list_products(list).unwrap().products.is_empty());
+    assert!(catalogue.list_products(&Caller::default(), list).unwrap().products.is_empty());
 }
 
 #[tokio::test]

@@ -150,7 +150,8 @@ async fn completeness_names_what_is_missing_with_the_command_that_adds_it() {
     };
     let product = created(&catalogue, request).await;
     assert_eq!(product.completeness.unwrap().score, 15, "the sandbox describes it");
-    let list = catalogue.list_products(v1::ListProductsRequest::default()).unwrap();
+    let list =
+        catalogue.list_products(&Caller::default(), v1::ListProductsRequest::default()).unwrap();
     assert!(list.products.iter().all(|product| product.completeness.is_some()));
 }
 
@@ -197,7 +198,10 @@ async fn tags_of_the_domain_the_product_and_containing_fields_apply_as_of_now() 
         stored,
         "nothing is copied"
     );
-    let list = catalogue.list_products(v1::ListProductsRequest::default()).unwrap().products;
+    let list = catalogue
+        .list_products(&Caller::default(), v1::ListProductsRequest::default())
+        .unwrap()
+        .products;
     assert_eq!(list[1].effective_tags.len(), 1, "lists have those of the product");
     let own = v1::Product {
         name: "ops.flights".to_owned(),
@@ -265,7 +269,10 @@ async fn each_value_says_who_set_it_and_only_a_change_renews_it() {
         assert_eq!(after[path], declared, "{path} was not changed");
         assert_eq!(times(&catalogue)[path], earlier[path]);
     }
-    let list = catalogue.list_products(v1::ListProductsRequest::default()).unwrap().products;
+    let list = catalogue
+        .list_products(&Caller::default(), v1::ListProductsRequest::default())
+        .unwrap()
+        .products;
     assert!(list.iter().all(|product| product.provenance.is_empty()), "only in GetProduct");
     let reopened = Catalogue::open(&storage).unwrap();
     assert_eq!(provenance(&reopened, "ops.a"), after);

@@ -14,16 +14,21 @@ use super::*;
 /// Everything that can be seen of a catalogue.
 pub(super) fn seen(catalogue: &Catalogue) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
-    let teams = catalogue.list_teams(v1::ListTeamsRequest::default()).unwrap();
+    let teams = catalogue.list_teams(&Caller::default(), v1::ListTeamsRequest::default()).unwrap();
     seen.insert("teams".to_owned(), format!("{teams:?}"));
-    let domains = catalogue.list_domains(v1::ListDomainsRequest::default()).unwrap();
+    let domains =
+        catalogue.list_domains(&Caller::default(), v1::ListDomainsRequest::default()).unwrap();
     seen.insert("domains".to_owned(), format!("{domains:?}"));
-    let keys = catalogue.list_tag_keys(v1::ListTagKeysRequest::default()).unwrap();
+    let keys =
+        catalogue.list_tag_keys(&Caller::default(), v1::ListTagKeysRequest::default()).unwrap();
     seen.insert("tag keys".to_owned(), format!("{keys:?}"));
-    let products = catalogue.list_products(v1::ListProductsRequest::default()).unwrap().products;
+    let products = catalogue
+        .list_products(&Caller::default(), v1::ListProductsRequest::default())
+        .unwrap()
+        .products;
     for product in products {
         let versions = v1::ListSchemaVersionsRequest { product: product.name.clone() };
-        let versions = catalogue.list_schema_versions(versions).unwrap();
+        let versions = catalogue.list_schema_versions(&Caller::default(), versions).unwrap();
         let handle = catalogue.resolve(&product.name, &product.id).unwrap();
         let ids: Vec<_> = (1..=product.schema_version)
             .map(|number| handle.schema(number).unwrap())

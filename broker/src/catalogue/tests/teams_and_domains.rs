@@ -41,7 +41,7 @@ async fn a_team_changes_and_keeps_a_contact() {
     created(&catalogue, create("ops.flights")).await;
     let get = |catalogue: &Catalogue| {
         let request = v1::GetTeamRequest { name: "ops-team".to_owned() };
-        catalogue.get_team(request).unwrap().team.unwrap()
+        catalogue.get_team(&Caller::default(), request).unwrap().team.unwrap()
     };
     let before = get(&catalogue);
     let asked = v1::Team {

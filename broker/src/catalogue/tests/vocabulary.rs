@@ -192,10 +192,15 @@ async fn tags_from_before_a_change_of_the_vocabulary_stay_and_only_new_ones_are_
 async fn the_key_for_personal_data_is_always_there_and_stays_as_it_is() {
     let (_, catalogue) = catalogue();
     catalogue.create_team(&caller(), team("ops-team")).await.unwrap();
-    let pii = catalogue.get_tag_key(v1::GetTagKeyRequest { name: "pii".to_owned() }).unwrap();
+    let pii = catalogue
+        .get_tag_key(&Caller::default(), v1::GetTagKeyRequest { name: "pii".to_owned() })
+        .unwrap();
     let pii = pii.tag_key.unwrap();
     assert_eq!((pii.value_type(), pii.owner.as_str()), (TagValueType::None, "meshlog"));
-    let all = catalogue.list_tag_keys(v1::ListTagKeysRequest::default()).unwrap().tag_keys;
+    let all = catalogue
+        .list_tag_keys(&Caller::default(), v1::ListTagKeysRequest::default())
+        .unwrap()
+        .tag_keys;
     assert_eq!(all, std::slice::from_ref(&pii));
     let again = create_key(&catalogue, tag_key("pii", TagValueType::None, &[])).await.unwrap_err();
     assert_eq!(again.reason(), Reason::TagKeyExists);

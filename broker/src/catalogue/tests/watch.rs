@@ -14,7 +14,7 @@ fn watch(broker: &Broker, domain: &str, after_revision: u64) -> ProductWatch {
         after_revision,
         heartbeat_interval: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
     };
-    broker.watch_products(request).unwrap()
+    broker.watch_products(&Caller::default(), request).unwrap()
 }
 
 async fn next(watch: &mut ProductWatch) -> v1::WatchProductsResponse {
@@ -73,7 +73,7 @@ fn listed(catalogue: &Catalogue, domain: &str) -> BTreeMap<String, v1::Product> 
     loop {
         let request =
             v1::ListProductsRequest { domain: domain.to_owned(), page_size: 1000, page_token };
-        let page = catalogue.list_products(request).unwrap();
+        let page = catalogue.list_products(&Caller::default(), request).unwrap();
         all.extend(page.products.into_iter().map(|product| (product.id.clone(), product)));
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -259,10 +259,10 @@ async fn an_idle_watch_beats_and_ends_when_the_broker_does() {
         ..Default::default()
     };
     for bad in [999, 60_001] {
-        let error = broker.watch_products(heartbeat(bad)).unwrap_err();
+        let error = broker.watch_products(&Caller::default(), heartbeat(bad)).unwrap_err();
         assert_eq!(field(&error), (Reason::InvalidArgument, "heartbeat_interval"));
     }
-    let mut watch = broker.watch_products(heartbeat(1_000)).unwrap();
+    let mut watch = broker.watch_products(&Caller::default(), heartbeat(1_000)).unwrap();
     let first = next(&mut watch).await;
     let begun = std::time::Instant::now();
     let beat = next(&mut watch).await;
@@ -272,5 +272,8 @@ async fn an_idle_watch_beats_and_ends_when_the_broker_does() {
     let error = watch.next().await.unwrap().unwrap_err();
     assert_eq!(error.reason(), Reason::ShuttingDown);
     assert!(watch.next().await.is_none());
-    assert_eq!(broker.watch_products(heartbeat(1_000)).unwrap_err().reason(), Reason::ShuttingDown);
+    assert_eq!(
+        broker.watch_products(&Caller::default(), heartbeat(1_000)).unwrap_err().reason(),
+        Reason::ShuttingDown
+    );
 }

@@ -91,11 +91,15 @@ pub(super) fn body(error: &Error) -> Vec<u8> {
 /// The error as an answer: status, reason as a header too, and when to come back.
 pub(in crate::edge) fn response(error: &Error) -> Response<Body> {
     let mut response = Response::new(Body::from(body(error)));
-    *response.status_mut() = status_of(error.reason());
+    let status = status_of(error.reason());
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(REASON_TRAILER, HeaderValue::from_static(error.reason().text()));
     headers.insert(APPLIED_TRAILER, HeaderValue::from_static(applied_text(error.applied())));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(delay) = retry_after(error) {
         // HTTP knows whole seconds only.
         let seconds = delay.as_millis().div_ceil(1_000).max(1);

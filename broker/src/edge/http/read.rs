@@ -23,7 +23,9 @@ use super::cloud_event::Event;
 use super::route::Call;
 use super::transcode::json_response;
 use super::{media, message, position, tail};
+use crate::access::Rpc;
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::config::Span;
 use crate::error::{Error, Reason, Result};
 use crate::record::envelope::{self, Position};
@@ -85,8 +87,15 @@ impl Asked {
     }
 
     /// Where to start, in the partitions that there are.
-    pub(super) fn start(&self, broker: &Broker, from: &str) -> Result<v1::Start> {
-        let product = broker.catalogue().resolve(&self.product, &self.product_id)?;
+    pub(super) fn start(
+        &self,
+        broker: &Broker,
+        caller: &Caller,
+        rpc: Rpc,
+        from: &str,
+    ) -> Result<v1::Start> {
+        let product =
+            broker.catalogue().resolve_for(caller, rpc, &self.product, &self.product_id)?;
         position::start(from, &self.partitions, product.streams.len())
     }
 }
@@ -136,7 +145,7 @@ pub(super) async fn answer(call: Call) -> Result<Response<Body>> {
         _ => asked.max_records.unwrap_or(DEFAULT_RECORDS).min(MAX_RECORDS),
     };
     let request = v1::ReadRequest {
-        start: Some(asked.start(&http.broker, &asked.from)?),
+        start: Some(asked.start(&http.broker, &caller, Rpc::Read, &asked.from)?),
         product: asked.product.clone(),
         product_id: asked.product_id,
         partitions: asked.partitions,

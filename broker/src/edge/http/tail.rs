@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 
 use super::read::{Asked, records_of, too_many_partitions};
 use super::{Http, media, position, problem};
+use crate::access::Rpc;
 use crate::caller::Caller;
 use crate::edge::call::panicked;
 use crate::edge::memory::Cut;
@@ -56,7 +57,7 @@ pub(super) async fn answer(
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let from = last.filter(|id| !id.is_empty()).unwrap_or(&asked.from);
     let request = v1::SubscribeRequest {
-        start: Some(asked.start(&http.broker, from)?),
+        start: Some(asked.start(&http.broker, caller, Rpc::Subscribe, from)?),
         product: asked.product.clone(),
         product_id: asked.product_id,
         partitions: asked.partitions,

@@ -3,6 +3,7 @@
 mod browser;
 mod catalogue;
 mod grpc_web;
+mod identity;
 mod records;
 mod tail;
 
@@ -72,7 +73,7 @@ impl Port {
         let broker = Broker::open(config).unwrap();
         let drain = CancellationToken::new();
         let router = Services::new(&broker, &drain).await.unwrap().router();
-        let calls = Calls::new(router, Limits::new(broker.config()));
+        let calls = Calls::new(broker.clone(), router, Limits::new(broker.config()));
         Self { broker, drain, calls }
     }
 

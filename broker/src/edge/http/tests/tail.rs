@@ -120,7 +120,13 @@ async fn a_tail_that_nobody_reads_holds_little_and_is_cut_off() {
     let mut events = Events::open(&port, "", &[]).await;
     let readers = || {
         let request = v1::GetProductRequest { name: "sandbox.a".to_owned() };
-        let product = port.broker.catalogue().get_product(request).unwrap().product.unwrap();
+        let product = port
+            .broker
+            .catalogue()
+            .get_product(&crate::Caller::default(), request)
+            .unwrap()
+            .product
+            .unwrap();
         let readers = product.r#use.unwrap_or_default().live_readers;
         readers.iter().map(|reader| reader.open_subscriptions).sum::<u32>()
     };
