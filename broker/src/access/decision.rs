@@ -106,10 +106,7 @@ impl Catalogue {
     /// Whether a caller may make a call, without a word to anybody if not.
     #[must_use]
     pub fn allows(&self, caller: &Caller, rpc: Rpc, resource: Resource<'_>) -> bool {
-        match rpc.row().need {
-            Need::Open | Need::Authenticated => true,
-            Need::AnyOf(needed) => self.holds(caller, resource).has_any(needed),
-        }
+        rpc.row().need.is_met(|| self.holds(caller, resource))
     }
 
     /// The product of this name, for a call that the caller may make on it.

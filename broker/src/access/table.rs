@@ -16,6 +16,16 @@ pub enum Need {
     AnyOf(Permissions),
 }
 
+impl Need {
+    /// Whether it is met, for one who may make calls at all; `held` is asked only if it matters.
+    pub(crate) fn is_met(self, held: impl FnOnce() -> Permissions) -> bool {
+        match self {
+            Self::Open | Self::Authenticated => true,
+            Self::AnyOf(needed) => held().has_any(needed),
+        }
+    }
+}
+
 /// What a call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {

@@ -13,7 +13,7 @@ use super::rights::{Because, EVERY_TEAM, KnownGrant, Who, Why, named, permission
 use super::stored::Key;
 use super::{Catalogue, Inner, check_length, domain, invalid, team};
 use crate::Caller;
-use crate::access::{Need, Permission, Permissions, Resource, Rpc};
+use crate::access::{Permission, Permissions, Resource, Rpc};
 use crate::error::{Error, Reason, Result};
 use crate::time::storage_time;
 
@@ -34,10 +34,7 @@ impl Inner {
         rpc: Rpc,
         resource: Resource<'_>,
     ) -> bool {
-        match rpc.row().need {
-            Need::Open | Need::Authenticated => true,
-            Need::AnyOf(needed) => view.holds(caller, resource, self.storage.now()).has_any(needed),
-        }
+        rpc.row().need.is_met(|| view.holds(caller, resource, self.storage.now()))
     }
 }
 

@@ -8,6 +8,7 @@ use meshlog_proto::v1::{self, catalog_service_server::CatalogService};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::by_catalogue::by_catalogue;
 use super::call::panicked;
 use super::convert::caller_of;
 use super::status::status_of;
@@ -27,39 +28,8 @@ impl Catalog {
     }
 }
 
-/// Calls that the catalogue of the broker answers: each knows its caller.
-macro_rules! catalogue {
-    (
-        changes { $($change:ident($change_request:ident) -> $changed:ident;)* }
-        reads { $($read:ident($read_request:ident) -> $answer:ident;)* }
-        others { $($other:tt)* }
-    ) => {
-        #[tonic::async_trait]
-        impl CatalogService for Catalog {
-            $(async fn $change(
-                &self,
-                request: Request<v1::$change_request>,
-            ) -> Result<Response<v1::$changed>, Status> {
-                let caller = caller_of(&request);
-                let answer = self.broker.catalogue().$change(&caller, request.into_inner()).await;
-                answer.map(Response::new).map_err(|error| status_of(&error))
-            })*
-
-            $(async fn $read(
-                &self,
-                request: Request<v1::$read_request>,
-            ) -> Result<Response<v1::$answer>, Status> {
-                let caller = caller_of(&request);
-                let answer = self.broker.catalogue().$read(&caller, request.into_inner());
-                answer.map(Response::new).map_err(|error| status_of(&error))
-            })*
-
-            $($other)*
-        }
-    };
-}
-
-catalogue! {
+by_catalogue! {
+    impl CatalogService for Catalog
     changes {
         create_domain(CreateDomainRequest) -> CreateDomainResponse;
         update_domain(UpdateDomainRequest) -> UpdateDomainResponse;

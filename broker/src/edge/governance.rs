@@ -3,6 +3,7 @@
 use meshlog_proto::v1::{self, governance_service_server::GovernanceService};
 use tonic::{Request, Response, Status};
 
+use super::by_catalogue::by_catalogue;
 use super::convert::caller_of;
 use super::status::status_of;
 use crate::broker::Broker;
@@ -20,39 +21,8 @@ impl Governance {
     }
 }
 
-/// Calls that the catalogue of the broker answers.
-macro_rules! governance {
-    (
-        changes { $($change:ident($change_request:ident) -> $changed:ident;)* }
-        reads { $($read:ident($read_request:ident) -> $answer:ident;)* }
-        others { $($other:tt)* }
-    ) => {
-        #[tonic::async_trait]
-        impl GovernanceService for Governance {
-            $(async fn $change(
-                &self,
-                request: Request<v1::$change_request>,
-            ) -> Result<Response<v1::$changed>, Status> {
-                let caller = caller_of(&request);
-                let answer = self.broker.catalogue().$change(&caller, request.into_inner()).await;
-                answer.map(Response::new).map_err(|error| status_of(&error))
-            })*
-
-            $(async fn $read(
-                &self,
-                request: Request<v1::$read_request>,
-            ) -> Result<Response<v1::$answer>, Status> {
-                let caller = caller_of(&request);
-                let answer = self.broker.catalogue().$read(&caller, request.into_inner());
-                answer.map(Response::new).map_err(|error| status_of(&error))
-            })*
-
-            $($other)*
-        }
-    };
-}
-
-governance! {
+by_catalogue! {
+    impl GovernanceService for Governance
     changes {
         create_key(CreateKeyRequest) -> CreateKeyResponse;
         revoke_key(RevokeKeyRequest) -> RevokeKeyResponse;

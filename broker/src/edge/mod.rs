@@ -13,6 +13,7 @@
 
 mod admin;
 mod body;
+mod by_catalogue;
 mod call;
 mod catalog;
 mod connection;
