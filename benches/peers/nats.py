@@ -1,0 +1,114 @@
+"""NATS JetStream, from the Go module proxy; driven with `nats bench` of its own command line, and where that has no such
+load (many streams, fan-out) with its Go client in clients/."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from machine import Failed, Server, free_port, run
+
+HERE = Path(__file__).resolve().parent / "clients"
+SERVER = "github.com/nats-io/nats-server/v2@v2.15.3"
+TOOL = "github.com/nats-io/natscli/nats@v0.5.1"
+
+
+def go_install(cache, module):
+    """Installs a program of a Go module into the cache."""
+    binaries = cache / "bin"
+    run(["go", "install", module], 1200, env={**os.environ, "GOBIN": str(binaries), "GOFLAGS": "-buildvcs=false"})
+
+
+def build_clients(cache):
+    """Builds the Go clients of this folder."""
+    binary, home = cache / "bin" / "clients", cache / "clients"
+    sources = ("go.mod", "go.sum", "main.go", "nats.go", "redis.go")
+    texts = [(HERE / name).read_text() for name in sources]
+    if binary.exists() and all((home / name).exists() and (home / name).read_text() == text
+                               for name, text in zip(sources, texts)):
+        return binary
+    home.mkdir(parents=True, exist_ok=True)
+    run(["go", "build", "-o", binary, "."], 1200, HERE, env={**os.environ, "GOFLAGS": "-buildvcs=false"})
+    for name in sources:
+        shutil.copy(HERE / name, home / name)
+    return binary
+
+
+class Nats:
+    """A product is a stream of its own, in files, with one replica."""
+
+    name = "NATS JetStream"
+    product = "a stream"
+
+    def install(self, cache):
+        self.server, self.tool = cache / "bin/nats-server", cache / "bin/nats"
+        for binary, module in ((self.server, SERVER), (self.tool, TOOL)):
+            version = module.rsplit("@v", 1)[1]
+            if not (binary.exists() and version in run([binary, "--version"])):
+                go_install(cache, module)
+        self.clients = build_clients(cache)
+
+    def version(self):
+        return run([self.server, "--version"]).strip().rsplit("v", 1)[-1]
+
+    def settings(self, synced):
+        sync = "sync_interval: always" if synced else "defaults: a sync every two minutes"
+        return [sync, "file storage, one replica", "appends as atomic batches (at most 1,000 messages), 16 at once"]
+
+    def start(self, directory, synced):
+        port = free_port()
+        self.url, self.synced, self.streams = f"127.0.0.1:{port}", synced, 0
+        sync = ", sync_interval: always" if synced else ""
+        config = directory / "nats.conf"
+        config.write_text(f'listen: "{self.url}"\njetstream {{ store_dir: "{directory}/data"{sync}, max_file_store: 64GB }}\n')
+        server = Server([self.server, "-c", config], directory / "log")
+        try:
+            return server.wait_until(lambda: "Server is ready" in server.log.read_text())
+        except Failed:
+            server.stop()
+            raise
+
+    def stream(self):
+        self.streams += 1
+        return f"bench{self.streams}"
+
+    def bench(self, kind, *args):
+        return benched(run([self.tool, "-s", self.url, "bench", "js", *kind.split(), "--no-progress", *args], 900))
+
+    def publish(self, kind, stream, size, records, *args):
+        return self.bench(f"pub {kind}", "--msgs", records, "--size", size, "--create", "--storage", "file",
+                          "--maxbytes", "32GB", "--stream", stream, *args, f"{stream}.x")
+
+    def append(self, products, size, batch_bytes, records):
+        batch = min(1000, max(1, batch_bytes // size))
+        if products == 1:
+            return self.publish("atomic", self.stream(), size, records, "--batch", batch, "--clients", 16)
+        return json.loads(run([self.clients, "nats-append", self.url, self.stream(), products, size, batch, 16, records], 900))
+
+    def depth_one(self, size, records):
+        return self.publish("sync", self.stream(), size, records)
+
+    def fan_out(self, readers, rate, size, records):
+        return json.loads(run([self.clients, "nats-fanout", self.url, self.stream(), readers, rate, size, records], 300))
+
+    def catch_up(self, size, records):
+        stream = self.stream()
+        self.publish("atomic", stream, size, records, "--batch", min(1000, 65536 // size), "--clients", 16)
+        return self.bench("ordered", "--msgs", records, "--size", size, "--stream", stream)
+
+
+def benched(out):
+    """What `nats bench` says at its end: for several clients their sum."""
+    lines = [line for line in out.splitlines() if " stats: " in line and "msgs/sec" in line]
+    if not lines:
+        raise Failed(f"nats bench said nothing that is understood: {out.strip()[-300:]}")
+    line = next((line for line in lines if "aggregated" in line.lower()), lines[-1])
+    rate = float(re.search(r"([\d,.]+) msgs/sec", line)[1].replace(",", ""))
+    asked = int(re.search(r"msgs=([\d,]+)", out)[1].replace(",", ""))
+    sample = {"records": asked, "seconds": asked / rate}
+    for name, at in (("p50_us", "P50"), ("p99_us", "P99")):
+        found = re.search(rf"{at}: ([\d,.]+)us", line)
+        if found:
+            sample[name] = float(found[1].replace(",", ""))
+    return sample
