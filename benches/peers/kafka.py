@@ -80,13 +80,18 @@ class Kafka:
             "max.request.size=8388608", *properties, heap="1g", timeout=900)
         return produced(out)
 
-    def append(self, products, size, batch_bytes, records):
-        self.filled = self.topic(products)
-        return self.produce(self.filled, size, records, "linger.ms=5", f"batch.size={batch_bytes}",
+    def prepare_append(self, products, *_):
+        self.prepared = self.topic(products)
+
+    def append(self, _products, size, batch_bytes, records):
+        return self.produce(self.prepared, size, records, "linger.ms=5", f"batch.size={batch_bytes}",
                             "buffer.memory=134217728")
 
+    def prepare_depth_one(self, *_):
+        self.prepared = self.topic(1)
+
     def depth_one(self, size, records):
-        sample = self.produce(self.topic(1), size, records, "linger.ms=0", "batch.size=1",
+        sample = self.produce(self.prepared, size, records, "linger.ms=0", "batch.size=1",
                               "max.in.flight.requests.per.connection=1")
         # Its latencies count from when a record was handed to the producer, where all others wait before it.
         return {"records": sample["records"], "seconds": sample["seconds"]}
@@ -96,10 +101,12 @@ class Kafka:
                    readers, rate, size, records], 300)
         return json.loads(out.strip().splitlines()[-1])
 
-    def catch_up(self, size, records):
-        topic = self.topic(1)
-        self.produce(topic, size, records, "linger.ms=5", "batch.size=65536")
-        out = self.java(f"{TOOLS}.ConsumerPerformance", "--bootstrap-server", self.address, "--topic", topic,
+    def prepare_catch_up(self, size, records):
+        self.prepared = self.topic(1)
+        self.produce(self.prepared, size, records, "linger.ms=5", "batch.size=65536")
+
+    def catch_up(self, _size, records):
+        out = self.java(f"{TOOLS}.ConsumerPerformance", "--bootstrap-server", self.address, "--topic", self.prepared,
                         "--messages", records, heap="1g")
         return consumed(out)
 

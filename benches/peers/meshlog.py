@@ -56,24 +56,27 @@ class Meshlog:
         batch = max(1, batch_bytes // size)
         found = self.bench("append", "--records", records, "--size", size, "--batch", batch,
                            "--products", products, "--in-flight", 16)
-        return flow(found["append"])
+        return flow(found["append"], found["costs"])
 
     def depth_one(self, size, records):
         found = self.bench("append", "--records", records, "--size", size, "--batch", 1, "--in-flight", 1)
-        return flow(found["append"])
+        return flow(found["append"], found["costs"])
 
     def fan_out(self, readers, rate, size, records):
         found = self.bench("fanout", "--readers", readers, "--rate", rate, "--size", size, "--records", records)
-        return flow(found["delivery"])
+        return flow(found["delivery"], found["costs"])
 
     def catch_up(self, size, records):
         found = self.bench("read", "--records", records, "--size", size, "--batch", max(1, 65536 // size))
-        return flow(found["read"])
+        return flow(found["read"], found["costs"])
 
 
-def flow(part):
-    """The figures of one part of what `meshlog bench` says."""
+def flow(part, costs):
+    """The figures of one part of what `meshlog bench` says, and what it cost."""
     sample = {"records": part["records"], "seconds": part["seconds"]}
+    for side in ("server", "client"):
+        if costs[f"{side}_cpu"]:
+            sample[f"{side}_cpu_seconds"] = costs[f"{side}_cpu"]["seconds"]
     latency = part.get("latency_us")
     if latency:
         sample |= {"p50_us": latency["p50"], "p99_us": latency["p99"]}

@@ -74,11 +74,13 @@ class Redis:
     def fan_out(self, readers, rate, size, records):
         return json.loads(run([self.clients, "redis-fanout", f"127.0.0.1:{self.port}", self.key(), readers, rate, size, records], 300))
 
-    def catch_up(self, size, records):
-        key = self.key()
+    def prepare_catch_up(self, size, records):
+        self.prepared = self.key()
         pipeline = min(1000, max(1, 65536 // size))
-        self.bench(16, pipeline, records, "XADD", key, "*", "f", payload=b"x" * size)
-        return json.loads(run([self.clients, "redis-read", f"127.0.0.1:{self.port}", key, 1000], 900))
+        self.bench(16, pipeline, records, "XADD", self.prepared, "*", "f", payload=b"x" * size)
+
+    def catch_up(self, _size, _records):
+        return json.loads(run([self.clients, "redis-read", f"127.0.0.1:{self.port}", self.prepared, 1000], 900))
 
 
 def benched(out, records):

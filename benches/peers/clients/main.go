@@ -36,7 +36,8 @@ func main() {
 		numbers int
 		run     func(address, name string, n []int) (Sample, error)
 	}{
-		"nats-append":  {5, natsAppend},
+		"nats-create":  {1, natsCreate},
+		"nats-append":  {6, natsAppend},
 		"nats-fanout":  {4, natsFanOut},
 		"redis-fanout": {4, redisFanOut},
 		"redis-read":   {1, redisRead},

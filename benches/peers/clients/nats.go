@@ -13,7 +13,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// natsAppend sends atomic batches to streams in turn: streams, size, batch, in flight, records.
+// natsCreate makes so many streams.
+func natsCreate(address, name string, n []int) (Sample, error) {
+	connection, err := nats.Connect(address)
+	if err != nil {
+		return Sample{}, err
+	}
+	defer connection.Close()
+	began := time.Now()
+	err = natsStreams(connection, name, n[0])
+	return Sample{Records: n[0], Seconds: time.Since(began).Seconds()}, err
+}
+
+// natsAppend sends batches to streams that are there, in turn: streams, size, batch, in flight, records, and 1 for atomic
+// batches or 0 for messages that do not wait for one another.
 func natsAppend(address, name string, n []int) (Sample, error) {
 	streams, size, batch, inFlight, records := n[0], n[1], n[2], n[3], n[4]
 	connection, err := nats.Connect(address)
@@ -21,7 +34,8 @@ func natsAppend(address, name string, n []int) (Sample, error) {
 		return Sample{}, err
 	}
 	defer connection.Close()
-	if err := natsStreams(connection, name, streams); err != nil {
+	js, err := jetstream.New(connection, jetstream.WithPublishAsyncMaxPending(inFlight*batch))
+	if err != nil {
 		return Sample{}, err
 	}
 	payload := make([]byte, size)
@@ -40,7 +54,13 @@ func natsAppend(address, name string, n []int) (Sample, error) {
 					return
 				}
 				subject := fmt.Sprintf("%s-%d.x", name, number%streams)
-				if err := natsBatch(connection, subject, number, batch, payload); err != nil {
+				var err error
+				if n[5] == 1 {
+					err = natsBatch(connection, subject, number, batch, payload)
+				} else {
+					err = natsMessages(js, subject, batch, payload)
+				}
+				if err != nil {
 					errors <- err
 					return
 				}
@@ -54,6 +74,26 @@ func natsAppend(address, name string, n []int) (Sample, error) {
 	default:
 	}
 	return Sample{Records: batches * batch, Seconds: time.Since(began).Seconds()}, nil
+}
+
+// natsMessages sends messages one after the other and waits for all of their acknowledgements.
+func natsMessages(js jetstream.JetStream, subject string, count int, payload []byte) error {
+	futures := make([]jetstream.PubAckFuture, count)
+	for number := range count {
+		future, err := js.PublishAsync(subject, payload)
+		if err != nil {
+			return err
+		}
+		futures[number] = future
+	}
+	for _, future := range futures {
+		select {
+		case <-future.Ok():
+		case err := <-future.Err():
+			return err
+		}
+	}
+	return nil
 }
 
 // natsBatch sends one atomic batch and waits for its acknowledgement.
