@@ -50,7 +50,11 @@ struct Own {
 impl Broker {
     /// The broker that the settings name. If they name none and none listens at the usual address, or if asked to with
     /// `own`, one is started on a temporary directory in `own`.
-    pub(super) async fn find(server: &ServerArgs, own: Option<&Path>, out: &Out) -> Result<Self> {
+    pub(super) async fn find(
+        server: &ServerArgs,
+        own: Option<&Path>,
+        out: &mut Out,
+    ) -> Result<Self> {
         if let Some(place) = own {
             return Self::start(place).await;
         }

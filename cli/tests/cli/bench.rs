@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Process, TestBroker, command, meshlog};
+use crate::harness::{Process, TestBroker, command, meshlog, run};
 
 /// Panics if a run left something in the broker.
 #[track_caller]
@@ -171,6 +171,20 @@ fn a_broker_of_the_runs_own_is_measured_and_gone_with_its_directory() {
 }
 
 #[test]
+fn where_no_broker_is_named_and_none_listens_one_is_started() {
+    if std::net::TcpStream::connect("127.0.0.1:7420").is_ok() {
+        eprintln!("SKIPPED: something listens at 127.0.0.1:7420");
+        return;
+    }
+    let (home, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut bench = command(home.path());
+    bench.args(["bench", "append", "--records", "100", "--no-limits"]).env("TMPDIR", place.path());
+    let said = run(bench, "").fails(0, &["no broker listens at 127.0.0.1:7420", "--own DIR"]);
+    assert!(said.contains(&place.path().display().to_string()), "{said}");
+    assert_gone(place.path());
+}
+
+#[test]
 fn beside_a_broker_of_the_runs_own_stand_the_limits_of_its_disk() {
     if !cfg!(target_os = "linux") {
         return;
@@ -191,7 +205,7 @@ fn a_run_that_is_interrupted_takes_its_own_broker_with_it() {
     let (home, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut own = command(home.path());
     own.args(["bench", "append", "--duration", "60s", "--own"]).arg(place.path());
-    let mut run = Process::start(own);
+    let mut process = Process::start(own);
     // Its data directory is there once it runs.
     let serves = || {
         let made = std::fs::read_dir(place.path()).unwrap().flatten().next();
@@ -200,8 +214,8 @@ fn a_run_that_is_interrupted_takes_its_own_broker_with_it() {
     while !serves() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    run.signal(Signal::INT);
-    let outcome = run.wait();
+    process.signal(Signal::INT);
+    let outcome = process.wait();
     assert_eq!(outcome.code, 130, "{outcome:#?}");
     assert_gone(place.path());
 }
