@@ -4,6 +4,8 @@ ConsumerPerformance. Its tools have none for fan-out: FanOut.java uses its own c
 import json
 import re
 import shutil
+import socket
+import struct
 from pathlib import Path
 
 from machine import Failed, Server, free_port, run
@@ -60,7 +62,7 @@ class Kafka:
         command = ["java", "-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-cp", f"{self.jars}/*", "kafka.Kafka", config]
         server = Server(command, directory / "log")
         try:
-            return server.wait_for_port(port)
+            return server.wait_until(lambda: answers(port))
         except Failed:
             server.stop()
             raise
@@ -109,6 +111,17 @@ class Kafka:
         out = self.java(f"{TOOLS}.ConsumerPerformance", "--bootstrap-server", self.address, "--topic", self.prepared,
                         "--messages", records, heap="1g")
         return consumed(out)
+
+
+def answers(port):
+    """Whether the broker answers a first request, for its versions: it takes connections before that."""
+    request = struct.pack(">hhih", 18, 0, 1, -1)
+    try:
+        with socket.create_connection(("127.0.0.1", port), 0.5) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            return len(connection.recv(4)) > 0
+    except OSError:
+        return False
 
 
 def produced(out):

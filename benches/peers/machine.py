@@ -84,16 +84,6 @@ class Server:
         self.ready_seconds = time.monotonic() - self.began
         return self
 
-    def wait_for_port(self, port, seconds=90):
-        """Waits until its port takes connections."""
-        def takes():
-            try:
-                socket.create_connection(("127.0.0.1", port), 0.2).close()
-                return True
-            except OSError:
-                return False
-        return self.wait_until(takes, seconds)
-
     @property
     def pid(self):
         return self.process.pid

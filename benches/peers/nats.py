@@ -78,7 +78,7 @@ class Nats:
         return f"bench{self.streams}"
 
     def bench(self, kind, records, *args):
-        command = [self.tool, "-s", self.url, "bench", "js", *kind.split(), "--no-progress", "--msgs", records, *args]
+        command = [self.tool, "-s", self.url, "--timeout", "60s", "bench", "js", *kind.split(), "--no-progress", "--msgs", records, *args]
         return benched(run(command, 900), records)
 
     def publish(self, kind, stream, size, records, *args):
