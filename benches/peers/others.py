@@ -1,35 +1,30 @@
-"""Logs that are tried and cannot be measured beside the others from registries alone; the reason goes into the result."""
-
-import shutil
+"""Logs that are looked for in the registries and not measured; the reason goes into the result."""
 
 from machine import Failed, run
 
-WITHOUT_SYNC = "it does not sync its streams to disk before it confirms, so it has no place in the first class"
-
 
 def iggy(_cache):
-    """Its server is no crate of the registry: only its client is."""
+    """Its client is a crate of the registry; its server is not."""
     run(["cargo", "info", "--color", "never", "iggy-server"], 120)
-    return "the registry has the server now: add it as a peer"
+    return "the registry has the server now: it could become a peer"
 
 
 def s2_lite(_cache):
-    """A crate; on a local directory its object store writes files without syncing them."""
+    """A part of a crate, which cargo has to build: that takes longer than all other peers together."""
     said = run(["cargo", "info", "--color", "never", "s2-cli"], 120)
     version = next(line.split()[-1] for line in said.splitlines() if line.startswith("version:"))
-    return (f"{version} installs with `cargo install s2-cli` and was not measured: it is made for object stores, and on a "
-            "local directory it does not sync what it acknowledges")
+    return (f"{version} is there (`cargo install s2-cli`) and no driver for it is written; with --local-root it syncs what it "
+            "acknowledges, so its place would be the first class")
 
 
 def rabbitmq(_cache):
-    """A package of Debian, with its own user and a fixed place in the system."""
+    """A package of Debian that wants a user and a place of its own in the system."""
     said = run(["apt-cache", "policy", "rabbitmq-server"], 60)
     version = next((line.split()[-1] for line in said.splitlines() if "Candidate:" in line), "(none)")
     if version == "(none)":
         raise Failed("no package rabbitmq-server; run apt-get update")
-    if shutil.which("rabbitmq-server"):
-        version += " (installed)"
-    return f"{version} is there and was not measured: {WITHOUT_SYNC}"
+    return (f"{version} is there and no driver for it is written: the package installs into the system and starts a service, "
+            "where all other peers stay in one folder")
 
 
 OTHERS = {"Apache Iggy": iggy, "s2-lite": s2_lite, "RabbitMQ Streams": rabbitmq}
