@@ -67,7 +67,7 @@ pub(crate) enum BenchCommand {
     /// Append as fast as it goes, or at a rate
     #[command(before_help = "Examples:
   meshlog bench append
-  meshlog bench append --size 100 --batch 600 --in-flight 64 --limits /var/lib/meshlog
+  meshlog bench append --size 100 --batch 600 --in-flight 64 --limits /data
   meshlog bench append --own /mnt/disk
   meshlog bench append --records 1000000 --rate 50000 -o json")]
     Append(Run),
@@ -114,11 +114,10 @@ pub(crate) struct Run {
         long,
         value_name = "DIR",
         num_args = 0..=1,
-        default_missing_value = "",
         conflicts_with_all = ["server", "context"],
         value_hint = clap::ValueHint::DirPath
     )]
-    own: Option<PathBuf>,
+    own: Option<Option<PathBuf>>,
     /// Measure the limits of this machine too, if the broker is on it: D and F in this directory, which
     /// should be on the broker's disk [default: the current one], G and g over loopback; happens by
     /// itself with a broker of the run's own
@@ -181,8 +180,7 @@ impl BenchCommand {
 async fn measure(run: Run, plan: Plan, out: &mut Out) -> Result<()> {
     let mut stop = Stop::listen()?;
     // Without a place, where the system has its temporary files.
-    let own =
-        run.own.map(|place| if place.as_os_str().is_empty() { env::temp_dir() } else { place });
+    let own = run.own.map(|place| place.unwrap_or_else(env::temp_dir));
     let broker = Broker::find(&run.server, own.as_deref(), out).await?;
     let mut clients = vec![broker.client.clone()];
     if plan.products > PRODUCERS_MAX {

@@ -64,7 +64,7 @@ pub(super) struct Load {
     ack: AckWhen,
     /// Records a second, due at fixed times: open loop [default: as many as it takes; `latency` and
     /// `fanout`: 1000; `mixed`: 10000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// How long to append, or to read [default: 10s, unless --records says when to end]
     #[arg(long, value_name = "TIME")]

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Process, TestBroker, command, meshlog, run};
+use crate::harness::{Process, TestBroker, command, meshlog, pause, run};
 
 /// Panics if a run left something in the broker.
 #[track_caller]
@@ -212,7 +212,7 @@ fn a_run_that_is_interrupted_takes_its_own_broker_with_it() {
         made.is_some_and(|made| made.path().join("data").exists())
     };
     while !serves() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        pause(10);
     }
     process.signal(Signal::INT);
     let outcome = process.wait();

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Process, TestBroker, records};
+use crate::harness::{Process, TestBroker, pause, records};
 
 fn numbers(broker: &TestBroker, range: std::ops::Range<u64>) {
     let input: String = range.map(|n| format!("{{\"n\":{n}}}\n")).collect();
@@ -17,12 +17,6 @@ fn read(broker: &TestBroker, args: &[&str]) -> Vec<u64> {
 fn cursors(broker: &TestBroker) -> Vec<serde_json::Value> {
     let found = broker.run(&["cursor", "list", "-o", "json"]).json();
     found.as_array().unwrap().clone()
-}
-
-/// Between two looks at another process, which says nothing of its own accord.
-#[expect(clippy::disallowed_methods, reason = "another process cannot be waited on")]
-fn pause(millis: u64) {
-    std::thread::sleep(std::time::Duration::from_millis(millis));
 }
 
 #[test]

@@ -192,6 +192,12 @@ impl Drop for Process {
     }
 }
 
+/// Between two looks at another process, which says nothing of its own accord.
+#[expect(clippy::disallowed_methods, reason = "another process cannot be waited on")]
+pub fn pause(millis: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(millis));
+}
+
 /// A running broker.
 pub struct TestBroker {
     pub process: Process,

@@ -1,6 +1,6 @@
 //! How long records stay: said, asked about, and cut short.
 
-use crate::harness::{TestBroker, records};
+use crate::harness::{TestBroker, pause, records};
 
 fn numbers(broker: &TestBroker, product: &str, range: std::ops::Range<u64>) {
     for n in range {
@@ -15,12 +15,6 @@ fn read(broker: &TestBroker, args: &[&str]) -> Vec<u64> {
 
 fn show(broker: &TestBroker) -> serde_json::Value {
     broker.run(&["product", "show", "sandbox.numbers", "-o", "json"]).json()
-}
-
-/// Between two looks at another process, which says nothing of its own accord.
-#[expect(clippy::disallowed_methods, reason = "another process cannot be waited on")]
-fn pause(millis: u64) {
-    std::thread::sleep(std::time::Duration::from_millis(millis));
 }
 
 #[test]
