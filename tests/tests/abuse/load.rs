@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use meshlog_proto::v1::record_service_client::RecordServiceClient;
 use meshlog_tests::{append, failure, subscribe};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
 use super::server::Server;
@@ -85,6 +87,45 @@ pub(crate) async fn stalled_readers(server: &Server) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     format!(
         "{refused} refused, at least {cut} cut off; produce p99 {:.1} ms before, {:.1} ms during, {:.1} ms after",
+        ms(before),
+        ms(during),
+        ms(after)
+    )
+}
+
+pub(crate) async fn stalled_tails(server: &Server) -> String {
+    let mut records = RecordServiceClient::new(server.connect());
+    for _ in 0..24 {
+        records.append(append("ops.a").value(vec![b'x'; 1_000_000])).await.unwrap();
+    }
+    let before = produce_p99(server, 300).await;
+    let request = "GET /v1/products/ops.a/records HTTP/1.1\r\nhost: localhost\r\n\
+                   accept: text/event-stream\r\n\r\n";
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let during = produce_p99(server, 300).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let after = produce_p99(server, 300).await;
+    assert!(during < before * 5 + Duration::from_millis(50), "{before:?}, {during:?}");
+    // One that reads gets everything.
+    let mut reader = TcpStream::connect(server.address).await.unwrap();
+    let request = request.replace("records HTTP", "records?stop_at_end=true HTTP");
+    reader
+        .write_all(request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut all)).await;
+    read.expect("it goes on").unwrap();
+    let text = String::from_utf8_lossy(&all);
+    assert_eq!(text.matches("\ndata: ").count(), 24, "{} bytes", all.len());
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    format!(
+        "another reads all; produce p99 {:.1} ms before, {:.1} ms during, {:.1} ms after",
         ms(before),
         ms(during),
         ms(after)
