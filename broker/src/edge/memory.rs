@@ -116,9 +116,13 @@ impl Memory {
 
     /// Room for a request of so many bytes, if there is some now.
     pub(super) fn room(&self, bytes: usize) -> Option<Room> {
-        let room = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(units(bytes)).ok();
-        let small = || (bytes <= SMALL).then(|| room(&self.small)).flatten();
-        room(&self.requests).or_else(small).map(|permit| Room(vec![permit]))
+        let small = || (bytes <= SMALL).then(|| take(&self.small, bytes)).flatten();
+        take(&self.requests, bytes).or_else(small)
+    }
+
+    /// Room for what nobody has read yet, if there is some now; that of small requests is not touched.
+    pub(super) fn room_for_unread(&self, bytes: usize) -> Option<Room> {
+        take(&self.requests, bytes)
     }
 
     /// Room for a message of a stream, which may wait for it.
@@ -150,6 +154,11 @@ impl Memory {
             Level { part: "answers", used: answers, limit: answers_limit },
         ]
     }
+}
+
+fn take(of: &Arc<Semaphore>, bytes: usize) -> Option<Room> {
+    let permit = Arc::clone(of).try_acquire_many_owned(units(bytes)).ok()?;
+    Some(Room(vec![permit]))
 }
 
 /// Bytes in units of room.

@@ -69,9 +69,9 @@ impl Unread {
         if wanted < held {
             // All of it comes back at once, and what is still needed is asked for anew.
             *room = None;
-            *room = if wanted > 0 { memory.room(wanted) } else { None };
+            *room = if wanted > 0 { memory.room_for_unread(wanted) } else { None };
         } else if wanted > held {
-            match (memory.room(wanted - held), &mut *room) {
+            match (memory.room_for_unread(wanted - held), &mut *room) {
                 (Some(more), Some(held)) => held.merge(more),
                 (Some(more), held) => *held = Some(more),
                 (None, _) => return false,

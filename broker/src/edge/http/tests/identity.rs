@@ -156,6 +156,31 @@ async fn figures_of_products_are_for_those_who_may_see_them() {
 }
 
 #[tokio::test]
+async fn access_audit_and_lineage_are_there_over_http() {
+    let port = Port::with_product("sandbox.a", 1).await;
+    let json = [("content-type", "application/json")];
+    let made = port.call("POST /v1/keys", &json, r#"{"key": {"admin": true}}"#).await.ok();
+    let key = format!("Bearer {}", made["secret"].as_str().unwrap());
+    let with_key = [("authorization", key.as_str())];
+    let get = async |path: &str| remote(&port, &format!("GET {path}"), &with_key).await.ok();
+    let me = get("/v1/whoami").await;
+    assert_eq!((&me["admin"], &me["authentication_required"]), (&true.into(), &true.into()));
+    let allowed = get("/v1/access?product=sandbox.a&permission=PERMISSION_CONSUME").await;
+    assert_eq!(allowed["allowed"], true);
+    assert_eq!(get("/v1/keys").await["keys"][0]["id"], made["key"]["id"]);
+    get("/v1/lineage?product=sandbox.a").await;
+    get("/v1/products/sandbox.a/impact").await;
+    assert!(get("/v1/audit").await["records"].as_array().unwrap().len() > 1);
+    assert!(get("/v1/audit/verification").await["records"].as_str().unwrap() != "0");
+    assert_eq!(get("/v1/grants").await, serde_json::json!({}));
+    assert_eq!(get("/v1/access-requests").await, serde_json::json!({}));
+    let revoke = format!("POST /v1/keys/{}/revoke", made["key"]["id"].as_str().unwrap());
+    remote(&port, &revoke, &with_key).await.ok();
+    let refused = remote(&port, "GET /v1/whoami", &with_key).await;
+    assert_eq!(refused.refused(), (401, "KEY_REVOKED".to_owned()));
+}
+
+#[tokio::test]
 async fn a_quota_is_of_whoever_proved_who_it_is_and_not_of_the_name_it_gives() {
     let quotas = QuotaConfig { requests_per_second: 1, ..QuotaConfig::default() };
     let port = Port::open_with(Config { quotas, ..Config::default() }).await;
