@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_have_their_length_in_front_and_the_end_says_how_it_ended() {
-        let message = v1::GetProductRequest { name: "ops.a".to_owned(), ..Default::default() };
+        let message = v1::GetProductRequest { name: "ops.a".to_owned() };
         for ended in [Status::new(Code::Ok, ""), Status::not_found("gone")] {
             let mut items = vec![Ok(message.clone()), Ok(message.clone())];
             if ended.code() != Code::Ok {

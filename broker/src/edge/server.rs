@@ -168,15 +168,19 @@ pub async fn serve(
                     open.spawn(async move {
                         let _counted = counted;
                         let place = match place {
-                            Some(place) => Some(place),
-                            None => places.take().await,
+                            Some(place) => place,
+                            // It may be that of another one that waited for a place in vain.
+                            None => match tokio::time::timeout(patience, places.take()).await {
+                                Ok(Some(place)) => place,
+                                _ => return,
+                            },
                         };
                         let peer = Peer { address: Some(peer), certificate: None };
                         let first = First { patience, requested };
                         let serving = async {
                             match tls {
-                                None => connections.serve(stream, None, peer, Some(first)).await,
-                                Some(tls) => encrypted(&tls, connections, stream, peer, first).await,
+                                None => Box::pin(connections.serve(stream, None, peer, Some(first))).await,
+                                Some(tls) => Box::pin(encrypted(&tls, connections, stream, peer, first)).await,
                             }
                         };
                         tokio::select! {
