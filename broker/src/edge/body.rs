@@ -80,8 +80,8 @@ pub(super) struct Request<B> {
     /// For how long nothing is read, because a quota is used up.
     rest: Option<Duration>,
     pause: Pause,
-    /// Whether it was told that a message with room is half there.
-    is_half: bool,
+    /// Whether it was told that this waits for what the client sends.
+    is_hungry: bool,
 }
 
 struct Waiting {
@@ -105,17 +105,15 @@ impl<B> Request<B> {
             ended: false,
             rest: None,
             pause: Pause::default(),
-            is_half: false,
+            is_hungry: false,
         }
     }
 
-    /// Tells the connection whether more must come for a message that has its room.
-    fn tell_half(&mut self, is_over: bool) {
-        let is_between = self.terms.is_stream && self.messages.is_between();
-        let is_half = self.room.is_some() && !self.ended && !is_between && !is_over;
-        if is_half != self.is_half {
-            self.is_half = is_half;
-            self.terms.load.unread.half(is_half);
+    /// Tells the connection whether this waits for what the client sends.
+    fn tell_hungry(&mut self, is_hungry: bool) {
+        if is_hungry != self.is_hungry {
+            self.is_hungry = is_hungry;
+            self.terms.load.unread.hungry(is_hungry);
         }
     }
 }
@@ -183,7 +181,9 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let polled = this.poll_next(context);
-        this.tell_half(matches!(polled, Poll::Ready(None | Some(Err(_)))));
+        // Not while it waits for room, or rests.
+        let is_hungry = polled.is_pending() && this.waiting.is_none() && this.rest.is_none();
+        this.tell_hungry(is_hungry);
         polled
     }
 
@@ -280,7 +280,12 @@ where
 
 impl<B> Drop for Request<B> {
     fn drop(&mut self) {
-        self.tell_half(true);
+        self.tell_hungry(false);
+        let is_whole = self.terms.has_messages && self.received > 0 && self.messages.is_between();
+        if !self.ended && !is_whole {
+            // The rest of it is thrown away as it comes, and nobody says how much that was.
+            self.terms.load.unread.ends();
+        }
         if let Some(room) = self.room.take() {
             // The call holds it until it is over.
             let _second = self.kept.set(room);

@@ -5,9 +5,8 @@
 //! ```
 //!
 //! Windows let a client send before anybody reads. That is counted against the room of requests, and
-//! while there is none for it nothing more is read from the connection; unless a message is half
-//! there, whose end must come. What a call leaves unread when it ends early counts until the
-//! connection has no call: rather too much than too little.
+//! while there is none for it nothing more is read from the connection; unless a call waits for what comes next. What a call leaves unread when it ends early is thrown away, and HTTP/2
+//! does not say how much it was: the count of the connection begins anew then.
 
 use std::io;
 use std::pin::Pin;
@@ -33,8 +32,8 @@ const STEP: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     bytes: AtomicUsize,
-    /// Messages that have begun to arrive and have their room.
-    halves: AtomicUsize,
+    /// Calls that wait for what the client sends.
+    hungry: AtomicUsize,
     room: Mutex<Option<Room>>,
 }
 
@@ -46,17 +45,17 @@ impl Unread {
         let _always = self.bytes.fetch_update(order, order, left);
     }
 
-    /// Nobody reads any more: whatever is left was thrown away.
+    /// Begins anew: nobody reads any more, or a part was thrown away.
     pub(super) fn ends(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         *self.room.lock() = None;
     }
 
-    /// A message is half there, or no longer.
-    pub(super) fn half(&self, is_half: bool) {
-        match is_half {
-            true => self.halves.fetch_add(1, Ordering::Relaxed),
-            false => self.halves.fetch_sub(1, Ordering::Relaxed),
+    /// A call waits for what the client sends, or no longer.
+    pub(super) fn hungry(&self, is_hungry: bool) {
+        match is_hungry {
+            true => self.hungry.fetch_add(1, Ordering::Relaxed),
+            false => self.hungry.fetch_sub(1, Ordering::Relaxed),
         };
     }
 
@@ -105,7 +104,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let unread = &this.load.unread;
-        while !unread.has_room(&this.memory) && unread.halves.load(Ordering::Relaxed) == 0 {
+        while !unread.has_room(&this.memory) && unread.hungry.load(Ordering::Relaxed) == 0 {
             ready!(this.pause.poll(LOOK_AGAIN, context));
         }
         let before = buffer.filled().len();
