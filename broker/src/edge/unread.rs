@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Windows let a client send before anybody reads. That is counted against the room of requests, and
-//! while there is none for it nothing more is read from the connection; unless a call waits for what comes next. What a call leaves unread when it ends early is thrown away, and HTTP/2
-//! does not say how much it was: the count of the connection begins anew then.
+//! while there is none for it nothing more is read from the connection, unless one of its calls waits
+//! for what comes next. What a call leaves unread when it ends early is thrown away, and HTTP/2 does
+//! not say how much it was: the count of the connection begins anew then.
 
 use std::io;
 use std::pin::Pin;
