@@ -48,6 +48,8 @@ pub(crate) fn check(may_install: bool) -> Outcome {
         .args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS])
         .args(["--exclude-operation-id", "CreateKey", "--request-timeout", "70"])
         .args(["--generation-database", "none", "--workers", "2"])
+        // It leaves a folder where it runs.
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .arg(format!("http://{}/openapi.json", broker.address())))
 }
 
