@@ -27,7 +27,7 @@ use crate::identity::Identity;
 use crate::lineage::Ledger;
 use crate::lineage::copy::CopyWatch;
 use crate::metrics::Metrics;
-use crate::record::{RecordBatchCodec, Waiting, Wakeups, limits};
+use crate::record::{AheadRoom, RecordBatchCodec, Stored, Waiting, Wakeups, limits};
 use crate::sample::Sampling;
 use crate::space::Forecast;
 
@@ -52,6 +52,8 @@ struct Inner {
     catalogue: Catalogue,
     wakeups: Arc<Wakeups>,
     waiting: Waiting,
+    ahead_room: AheadRoom,
+    stored: Stored,
     ledger: Ledger,
     copy_watch: CopyWatch,
     sampling: Sampling,
@@ -60,6 +62,8 @@ struct Inner {
     identity: Identity,
     certificates: Certificates,
     metrics: Arc<Metrics>,
+    #[cfg(feature = "edge")]
+    edge_memory: Arc<crate::edge::Memory>,
     turn: AtomicU32,
     closing: CancellationToken,
     journal_failed: CancellationToken,
@@ -115,6 +119,8 @@ impl Broker {
         let storage = Storage::open(options, parts)
             .map_err(|error| Error::from(error).with("directory", directory.display()))?;
         let catalogue = Catalogue::open(&storage)?;
+        #[cfg(feature = "edge")]
+        let edge_memory = crate::edge::Memory::new(&config.edge);
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -122,6 +128,8 @@ impl Broker {
                 catalogue,
                 wakeups,
                 waiting: Waiting::default(),
+                ahead_room: AheadRoom::default(),
+                stored: Stored::default(),
                 ledger: Ledger::default(),
                 copy_watch: CopyWatch::default(),
                 sampling: Sampling::default(),
@@ -130,6 +138,8 @@ impl Broker {
                 identity,
                 certificates: Certificates::default(),
                 metrics: Arc::default(),
+                #[cfg(feature = "edge")]
+                edge_memory,
                 turn: AtomicU32::new(0),
                 closing: CancellationToken::new(),
                 journal_failed: CancellationToken::new(),
@@ -230,6 +240,12 @@ impl Broker {
         self.inner.certificates.expires()
     }
 
+    /// The memory for what is on its way.
+    #[cfg(feature = "edge")]
+    pub(crate) fn edge_memory(&self) -> &Arc<crate::edge::Memory> {
+        &self.inner.edge_memory
+    }
+
     pub(crate) fn certificates(&self) -> &Certificates {
         &self.inner.certificates
     }
@@ -244,6 +260,14 @@ impl Broker {
 
     pub(crate) fn waiting(&self) -> &Waiting {
         &self.inner.waiting
+    }
+
+    pub(crate) fn stored(&self) -> &Stored {
+        &self.inner.stored
+    }
+
+    pub(crate) fn ahead_room(&self) -> &AheadRoom {
+        &self.inner.ahead_room
     }
 
     pub(crate) fn sampling(&self) -> &Sampling {

@@ -33,7 +33,7 @@ pub struct Config {
     pub http: HttpConfig,
     /// Encrypted connections. With a certificate and its key the port takes nothing else.
     pub tls: TlsConfig,
-    /// What one principal may use. Zero is no limit.
+    /// What one principal, or one team, may use. Zero is no limit.
     pub quotas: QuotaConfig,
     /// Who writes and who reads what.
     pub lineage: LineageConfig,
@@ -176,9 +176,10 @@ pub struct EdgeConfig {
     pub max_connections_per_address: u32,
     /// Calls at a time on all connections; further ones are answered OVERLOADED. Default 10,000.
     pub max_calls: u32,
-    /// Memory for requests that are not admitted yet and answers that are not read yet; beyond,
-    /// requests are answered OVERLOADED and clients that do not read are cut off. Zero is a quarter
-    /// of the memory of the machine, or of the container. Default 0 B.
+    /// Memory for connections, for requests that are not admitted yet and for answers that are not
+    /// read yet; beyond, connections are closed at once, requests are answered OVERLOADED and clients
+    /// that do not read are cut off. Zero is a quarter of the memory of the machine, or of the
+    /// container. Default 0 B.
     pub memory: ByteSize,
     /// Time that a request, or one message of a stream, has to arrive. Default 1m.
     pub request_timeout: Span,
@@ -194,9 +195,11 @@ pub struct EdgeConfig {
     pub first_request_timeout: Span,
     /// Calls at a time on one connection. Default 1,024.
     pub max_concurrent_streams: u32,
-    /// Bytes a client may send on one call before they are read. Default 4 MiB.
+    /// Bytes a client may send on one call before they are read, as far as memory allows it. Default
+    /// 4 MiB.
     pub stream_window: ByteSize,
-    /// Bytes a client may send on one connection before they are read. Default 16 MiB.
+    /// Bytes a client may send on one connection before they are read, as far as memory allows it.
+    /// Default 16 MiB.
     pub connection_window: ByteSize,
     /// Largest HTTP/2 frame accepted. Default 256 KiB.
     pub max_frame: ByteSize,
@@ -315,7 +318,7 @@ impl Default for TlsConfig {
     }
 }
 
-/// What one principal may use. Zero is no limit.
+/// What one principal, or one team, may use. Zero is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuotaConfig {
@@ -323,6 +326,11 @@ pub struct QuotaConfig {
     pub requests_per_second: u32,
     /// Bytes of requests a second, with bursts of ten seconds' worth. Default 0 B.
     pub bytes_per_second: ByteSize,
+    /// Connections at a time. Default 0.
+    pub connections: u32,
+    /// Bytes that the products of one team may store; beyond, appends to them are answered
+    /// LIMIT_REACHED. Default 0 B.
+    pub stored_bytes_per_team: ByteSize,
 }
 
 #[cfg(test)]

@@ -238,6 +238,17 @@ impl Storage {
         self.shared.engine.reads.push(job);
     }
 
+    /// Payload bytes of a stream in all files, with those that were deleted and wait for a merge.
+    /// `done` is called from a reader thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
+    pub fn stored_bytes(&self, stream: StreamId, done: impl FnOnce(Result<u64>) + Send + 'static) {
+        let job: Job = Box::new(move |engine| done(retention::stored_bytes(engine, stream)));
+        self.shared.engine.reads.push(job);
+    }
+
     /// Erases what was deleted, or trimmed away, of these streams before this call. Once `done` is
     /// told, no byte of those records is in any file of the directory: shared files were written
     /// again without them, and what waits to be written was overwritten with zeros. Also without

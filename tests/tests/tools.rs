@@ -15,6 +15,8 @@ mod grpcurl;
 mod http;
 #[path = "tools/install.rs"]
 mod install;
+#[path = "tools/openapi.rs"]
+mod openapi;
 #[path = "tools/schemas.rs"]
 mod schemas;
 
@@ -61,6 +63,11 @@ fn main() -> ExitCode {
             deploy::the_container_file_is_valid_and_its_health_check_works,
         ),
         ("`grpcurl` lists, describes, calls, follows and shows error details", grpcurl::check),
+        (
+            "`grpcurl` does so over TLS, and refuses an authority that it does not know",
+            grpcurl::over_tls,
+        ),
+        ("`schemathesis` finds nothing that the served OpenAPI does not say", openapi::check),
         ("a page in a real browser uses the broker if its origin is allowed", browser::check),
     ];
     let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|one| name.contains(one));

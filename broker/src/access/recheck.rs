@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::decision::Resource;
 use super::epoch::LOOK;
+use super::permission::Permissions;
 use super::table::Rpc;
 use crate::caller::Caller;
 use crate::catalogue::Catalogue;
@@ -17,6 +18,8 @@ pub(crate) struct Recheck {
     catalogue: Catalogue,
     caller: Caller,
     about: About,
+    /// What the call needs beside what its row says.
+    need: Option<Permissions>,
     changes: watch::Receiver<u64>,
     /// The epoch of the last decision.
     seen: Option<u64>,
@@ -55,11 +58,18 @@ impl Recheck {
         Self::about(catalogue, caller, About::Caller)
     }
 
+    /// Of a call that needs this beside what its row says.
+    pub(crate) fn with(mut self, need: Permissions) -> Self {
+        self.need = Some(need);
+        self
+    }
+
     fn about(catalogue: &Catalogue, caller: &Caller, about: About) -> Self {
         Self {
             catalogue: catalogue.clone(),
             caller: caller.clone(),
             about,
+            need: None,
             changes: catalogue.access_epoch().changes(),
             seen: None,
         }
@@ -84,7 +94,11 @@ impl Recheck {
             About::Product(rpc, id) => {
                 // One that is deleted ends the stream by itself.
                 if let Some(product) = self.catalogue.find(id) {
-                    self.catalogue.allow(&self.caller, *rpc, Resource::Product(&product))?;
+                    let on = Resource::Product(&product);
+                    self.catalogue.allow(&self.caller, *rpc, on)?;
+                    if let Some(need) = self.need {
+                        self.catalogue.allow_with(&self.caller, *rpc, on, need)?;
+                    }
                 }
             }
         }

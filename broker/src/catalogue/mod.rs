@@ -77,6 +77,7 @@ use parking_lot::RwLock;
 
 use crate::access::Epoch;
 use crate::audit::Denials;
+use crate::caller::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::schema::Schema;
 use crate::subscription::CursorTable;
@@ -267,13 +268,26 @@ impl Catalogue {
         self.inner.epoch.is_protected()
     }
 
-    /// The first products by name, the broker's own among them, and how many more there are.
-    pub(crate) fn first_products(&self, most: usize) -> (Vec<Arc<ProductHandle>>, usize) {
+    /// The first products by name that a caller may see, the broker's own among them, and how many
+    /// more there are.
+    pub(crate) fn first_products(
+        &self,
+        caller: &Caller,
+        most: usize,
+    ) -> (Vec<Arc<ProductHandle>>, usize) {
         let view = self.inner.view.read();
-        let names = view.names.iter().take(most);
-        let handles: Vec<_> = names.filter_map(|name| view.products.get(name).cloned()).collect();
-        let left_out = view.names.len() - handles.len();
-        (handles, left_out)
+        let now = self.inner.storage.now();
+        let handles = view.names.iter().filter_map(|name| view.products.get(name));
+        let mut seen = handles.filter(|handle| view.sees(caller, handle, now));
+        let first: Vec<_> = seen.by_ref().take(most).cloned().collect();
+        (first, seen.count())
+    }
+
+    /// The partitions of the products that a team owns.
+    pub(crate) fn streams_of_team(&self, team: &str) -> Vec<meshlog_storage::StreamId> {
+        let view = self.inner.view.read();
+        let owned = view.products.values().filter(|handle| handle.owner() == team);
+        owned.flat_map(|handle| handle.streams.iter().copied()).collect()
     }
 
     /// The partitions of all products.

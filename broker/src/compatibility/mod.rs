@@ -13,7 +13,7 @@ use meshlog_storage::ReadSlice;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::access::{Permission, Permissions, Resource, Rpc};
+use crate::access::{Permission, Permissions, Recheck, Resource, Rpc};
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::{ProductHandle, Proposal, Question, mode_asked, succeed_command};
@@ -38,6 +38,7 @@ pub struct CompatibilityCheck {
     /// By the schema ids of stored frames.
     trials: HashMap<u32, (u32, Trial)>,
     total: u64,
+    access: Recheck,
     /// Trying takes a processor.
     _permit: Option<OwnedSemaphorePermit>,
     is_done: bool,
@@ -64,10 +65,12 @@ impl Broker {
         self.refuse_if_closing()?;
         let rpc = Rpc::CheckCompatibility;
         let product = self.catalogue().resolve_for(caller, rpc, &request.product, "")?;
+        let mut access = Recheck::new(self.catalogue(), caller, rpc, Some(&product.id));
         if request.retained_records {
             // A failure shows what was found in a record.
             let reading = Permissions::of(&[Permission::Consume]);
             self.catalogue().allow_with(caller, rpc, Resource::Product(&product), reading)?;
+            access = access.with(reading);
         }
         let question = Question {
             mode: mode_asked(request.mode)?,
@@ -111,6 +114,7 @@ impl Broker {
             passes,
             trials: HashMap::new(),
             total,
+            access,
             _permit: permit,
             is_done: false,
         })
@@ -121,13 +125,18 @@ impl CompatibilityCheck {
     /// The next message: progress, about once a second, then the result, then `None`.
     ///
     /// # Errors
-    /// Those of reading the log; nothing follows.
+    /// Those of reading the log; `PERMISSION_DENIED` and those with the code UNAUTHENTICATED once the
+    /// caller may not read it any more. Nothing follows.
     pub async fn next(&mut self) -> Option<Result<v1::CheckCompatibilityResponse>> {
         if self.is_done {
             return None;
         }
         let told = Instant::now();
         while let Some((partition, pass)) = self.passes.front_mut() {
+            if let Err(error) = self.access.check() {
+                self.is_done = true;
+                return Some(Err(error));
+            }
             let partition = *partition;
             let slice = tokio::select! {
                 slice = pass.next(self.broker.storage(), &self.product) => slice,

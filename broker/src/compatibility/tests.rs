@@ -237,3 +237,36 @@ async fn avro_records_are_tried_byte_by_byte() {
     let first = &run.failures[0];
     assert_eq!((first.offset, first.path.as_str(), first.found.as_str()), (1, "e", "Y"));
 }
+
+#[tokio::test]
+async fn a_check_ends_when_its_caller_may_not_read_any_more() {
+    let broker = Broker::in_memory().unwrap();
+    let schema = r#"{"type": "object"}"#;
+    active(&broker, "ops.a", json(schema), Compatibility::None).await;
+    for _ in 0..3 {
+        append(&broker, "ops.a", 1, &[b"{}"]).await.unwrap();
+    }
+    let key = v1::ApiKey { admin: true, ..Default::default() };
+    let request = v1::CreateKeyRequest { key: Some(key), validate_only: false };
+    let made = broker.catalogue().create_key(&Caller::default(), request).await.unwrap();
+    let authorization = format!("Bearer {}", made.secret);
+    let credentials = crate::identity::Credentials {
+        authorization: Some(authorization.as_bytes()),
+        ..Default::default()
+    };
+    let caller = broker.authenticate(credentials).await.unwrap();
+    let request = v1::CheckCompatibilityRequest {
+        product: "ops.a".to_owned(),
+        value_schema: Some(json(schema)),
+        retained_records: true,
+        ..Default::default()
+    };
+    let mut goes_on = broker.check_compatibility(&caller, request.clone()).await.unwrap();
+    assert!(goes_on.next().await.unwrap().unwrap().result.unwrap().compatible);
+    let mut ends = broker.check_compatibility(&caller, request).await.unwrap();
+    let revoke = v1::RevokeKeyRequest { id: made.key.unwrap().id };
+    broker.catalogue().revoke_key(&Caller::default(), revoke).await.unwrap();
+    let refused = ends.next().await.unwrap().unwrap_err();
+    assert_eq!(refused.reason(), Reason::KeyRevoked);
+    assert!(ends.next().await.is_none());
+}

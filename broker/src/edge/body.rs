@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request: bytes ─► how long is the message? ─► room ─► decoder      a message must be whole in time
-//! answer:  encoder ─► frame, counted until the next one is asked for ─► client
+//! answer:  room ─► encoder ─► frame, counted until the transport has taken it off ─► client
 //! ```
 
 use std::fmt;
@@ -15,12 +15,14 @@ use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
+use super::answers::{EXPECTED, Held, Load, Pieces, Reader};
+use super::cut::{Cut, Pause};
 use super::limits::Call;
-use super::memory::{Cut, Memory, Pause, Reader, Room, overloaded};
+use super::memory::{Memory, Room, overloaded};
 use super::quotas::Use;
 use super::status::status_of;
 use crate::error::{Error, Reason};
-use crate::record::limits::{DEFAULT_READ_BYTES, MAX_REQUEST_BYTES};
+use crate::record::limits::MAX_REQUEST_BYTES;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -36,10 +38,7 @@ const LARGEST: usize = MAX_REQUEST_BYTES + SLACK;
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An answer of one frame that is smaller is not counted: what a call costs at least.
-const SMALL: usize = 16 << 10;
-
-/// The room that a large frame is expected to need: as much as a read gives by default.
-pub(super) const EXPECTED: usize = DEFAULT_READ_BYTES;
+const SMALL: usize = 1 << 10;
 
 /// A frame that is not there after this time waits for something else than the disk.
 const FETCHED: Duration = Duration::from_millis(100);
@@ -49,6 +48,8 @@ const FETCHED: Duration = Duration::from_millis(100);
 pub(super) struct Terms {
     /// Where the room comes from.
     pub(super) memory: Arc<Memory>,
+    /// What its connection has under way.
+    pub(super) load: Arc<Load>,
     /// The time that a message, or a body without messages, has to arrive.
     pub(super) time: Duration,
     /// How long the messages of a stream wait for room.
@@ -79,6 +80,8 @@ pub(super) struct Request<B> {
     /// For how long nothing is read, because a quota is used up.
     rest: Option<Duration>,
     pause: Pause,
+    /// Whether it was told that this waits for what the client sends.
+    is_hungry: bool,
 }
 
 struct Waiting {
@@ -102,6 +105,15 @@ impl<B> Request<B> {
             ended: false,
             rest: None,
             pause: Pause::default(),
+            is_hungry: false,
+        }
+    }
+
+    /// Tells the connection whether this waits for what the client sends.
+    fn tell_hungry(&mut self, is_hungry: bool) {
+        if is_hungry != self.is_hungry {
+            self.is_hungry = is_hungry;
+            self.terms.load.unread.hungry(is_hungry);
         }
     }
 }
@@ -168,6 +180,35 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        let polled = this.poll_next(context);
+        // Not while it waits for room, or rests.
+        let is_hungry = polled.is_pending() && this.waiting.is_none() && this.rest.is_none();
+        this.tell_hungry(is_hungry);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.waiting {
+            Some(_) => SizeHint::default(),
+            None => self.inner.size_hint(),
+        }
+    }
+}
+
+impl<B> Request<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self;
         if let Some(waiting) = &mut this.waiting {
             match waiting.room.as_mut().poll(context) {
                 Poll::Ready(Some(room)) => {
@@ -199,6 +240,7 @@ where
         };
         let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
         this.received = this.received.saturating_add(data.len());
+        this.terms.load.unread.taken(data.len());
         // What is not a stream has been let in, and the next call pays for it.
         this.rest = this.terms.used.as_ref().and_then(|used| used.bytes(data.len()));
         this.rest = this.rest.filter(|_| this.terms.is_stream);
@@ -228,27 +270,22 @@ where
                     room: Box::pin(Memory::wait_for_room(requests, wanted)),
                     late: Box::pin(tokio::time::sleep(this.terms.patience)),
                 });
-                return Pin::new(this).poll_frame(context);
+                return this.poll_next(context);
             }
             None => return Poll::Ready(Some(Err(refusal(&overloaded())))),
         }
         Poll::Ready(Some(Ok(frame)))
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.waiting {
-            Some(_) => SizeHint::default(),
-            None => self.inner.size_hint(),
-        }
-    }
 }
 
 impl<B> Drop for Request<B> {
     fn drop(&mut self) {
+        self.tell_hungry(false);
+        let is_whole = self.terms.has_messages && self.received > 0 && self.messages.is_between();
+        if !self.ended && !is_whole {
+            // The rest of it is thrown away as it comes, and nobody says how much that was.
+            self.terms.load.unread.ends();
+        }
         if let Some(room) = self.room.take() {
             // The call holds it until it is over.
             let _second = self.kept.set(room);
@@ -335,30 +372,65 @@ pub(super) struct Answer<B> {
     is_large: bool,
     is_begun: bool,
     turn: Turn,
+    /// What is left of the newest frame.
+    pieces: Pieces,
     pause: Pause,
     /// Over when the last byte of the answer is.
     call: Call,
 }
 
 impl<B> Answer<B> {
-    /// Counts what `inner` gives; a large one waits for room before each frame. A reader that is
-    /// there expects the first.
+    /// Counts what `inner` gives; a large one waits for room before each frame.
     pub(super) fn new(inner: B, memory: Arc<Memory>, call: Call, of: Expectation) -> Self {
-        let (is_large, turn) = match of {
-            Expectation::Small => (false, Turn::Next),
-            Expectation::Large(_) => (true, Turn::Expected),
+        let (is_large, reader, turn) = match of {
+            Expectation::Small => (false, None, Turn::Next),
+            Expectation::Large(held) => {
+                (true, Some(Arc::clone(held.reader())), Turn::Expected(held))
+            }
+            Expectation::Single(held) => {
+                (false, Some(Arc::clone(held.reader())), Turn::Expected(held))
+            }
         };
-        let reader = match of {
-            Expectation::Small => None,
-            Expectation::Large(reader) => Some(reader),
-        };
-        let pause = Pause::default();
-        Self { inner, memory, reader, is_large, is_begun: false, turn, pause, call }
+        let (pieces, pause) = (Pieces::default(), Pause::default());
+        Self { inner, memory, reader, is_large, is_begun: false, turn, pieces, pause, call }
     }
 
-    fn reader(&mut self) -> &Reader {
+    fn reader(&mut self) -> &Arc<Reader> {
         let (memory, load) = (&self.memory, self.call.load());
-        self.reader.get_or_insert_with(|| memory.reader(Cut::of_task(), Arc::clone(load)))
+        self.reader.get_or_insert_with(|| memory.answers.reader(Cut::of_task(), Arc::clone(load)))
+    }
+
+    /// Takes room for the next frame of an answer that may be large.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_large || matches!(self.turn, Turn::Expected(_)) {
+            return Poll::Ready(());
+        }
+        match self.reader().expect(EXPECTED) {
+            Some(held) => {
+                self.turn = Turn::Expected(held);
+                self.pause = Pause::default();
+                Poll::Ready(())
+            }
+            None => {
+                ready!(self.pause.poll(LOOK_AGAIN, context));
+                // Looks again at once.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Counts a frame and gives its first piece; `None` if it is too small to be counted.
+    fn begin(&mut self, data: &Bytes) -> Option<Bytes> {
+        let is_counted = self.is_large || self.is_begun || data.len() >= SMALL;
+        self.is_begun = true;
+        let held = match std::mem::replace(&mut self.turn, Turn::Next) {
+            Turn::Expected(held) => held,
+            Turn::Next if is_counted => self.reader().hold(0),
+            Turn::Next => return None,
+        };
+        self.pieces = held.goes_with(data.clone());
+        self.pieces.next()
     }
 }
 
@@ -367,18 +439,17 @@ pub(super) enum Expectation {
     /// It is small.
     Small,
     /// It may be large, and there is room for its first frame.
-    Large(Arc<Reader>),
+    Large(Held),
+    /// It is a single message that may be large, and there is room for it.
+    Single(Held),
 }
 
-/// Where a large answer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where an answer is.
 enum Turn {
     /// The client wants the next frame.
     Next,
     /// There is room for it.
-    Expected,
-    /// It is long in coming, and the room was given back.
-    Late,
+    Expected(Held),
 }
 
 impl<B> Body for Answer<B>
@@ -393,50 +464,44 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
-        if this.turn == Turn::Next {
-            if let Some(reader) = &this.reader {
-                reader.asks();
-            }
-            if this.is_large {
-                if !this.memory.has_room_for_answers(this.call.load()) {
-                    ready!(this.pause.poll(LOOK_AGAIN, context));
-                    // Looks again at once.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                this.reader().expects(EXPECTED);
-                this.pause = Pause::default();
-                this.turn = Turn::Expected;
-            }
+        if let Some(piece) = this.pieces.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
+        ready!(this.poll_room(context));
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
             // It may wait for records that do not exist yet, and others need the room.
-            if this.turn == Turn::Expected && this.pause.poll(FETCHED, context).is_ready() {
-                this.reader().asks();
-                this.turn = Turn::Late;
+            if matches!(this.turn, Turn::Expected(_))
+                && this.pause.poll(FETCHED, context).is_ready()
+            {
+                this.turn = Turn::Next;
             }
             return Poll::Pending;
         };
-        this.turn = Turn::Next;
-        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
-        match data.map(Bytes::len) {
-            Some(bytes) if this.reader.is_some() || this.is_begun || bytes >= SMALL => {
-                this.reader().gets(bytes);
-            }
-            Some(_) => {}
-            // What comes is small, and the last.
-            None => this.reader = None,
-        }
-        this.is_begun = true;
-        Poll::Ready(frame)
+        let Some(Ok(frame)) = frame else {
+            this.turn = Turn::Next;
+            return Poll::Ready(frame);
+        };
+        let Some(data) = frame.data_ref() else {
+            this.turn = Turn::Next;
+            return Poll::Ready(Some(Ok(frame)));
+        };
+        let piece = this.begin(data);
+        Poll::Ready(Some(Ok(piece.map_or(frame, Frame::data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.pieces.left() == 0 && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (mut hint, left) = (self.inner.size_hint(), self.pieces.left() as u64);
+        if left > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper + left);
+            }
+            hint.set_lower(hint.lower() + left);
+        }
+        hint
     }
 }
 

@@ -15,11 +15,12 @@ use http_body::Body as HttpBody;
 use tonic::{Code, Status};
 use tower::Service as _;
 
+use super::answers::Load;
 use super::body::{self, Expectation, Kept, Terms};
 use super::gate;
-use super::http::problem;
+use super::http::{problem, refusal};
 use super::limits::Limits;
-use super::memory::{Load, overloaded};
+use super::memory::{Memory, overloaded};
 use super::status::{REASON_TRAILER, status_of};
 use crate::broker::Broker;
 use crate::error::{Applied, Error, Reason};
@@ -39,6 +40,11 @@ impl Calls {
         Self { broker, router, limits }
     }
 
+    /// The memory of those calls.
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.limits.memory
+    }
+
     /// Answers one call of a connection that has so much under way; never fails and never panics.
     pub(super) async fn answer<B>(self, load: Arc<Load>, mut request: Request<B>) -> Response<Body>
     where
@@ -50,16 +56,17 @@ impl Calls {
         let is_grpc = kind.is_some();
         let caller = match gate::admit(&broker, &request).await {
             Ok(caller) => caller,
-            Err(error) => return refused(&error, kind),
+            Err(error) => return refuse(&broker, &request, &error, kind),
         };
         let call = match limits.call(&caller, &load) {
             Ok(call) => call,
-            Err(error) => return refused(&error, kind),
+            Err(error) => return refuse(&broker, &request, &error, kind),
         };
         request.extensions_mut().insert(caller);
         let path = request.uri().path().to_owned();
         let terms = Terms {
             memory: Arc::clone(&limits.memory),
+            load: Arc::clone(&load),
             time: limits.request_time,
             patience: limits.patience,
             used: call.used.clone(),
@@ -67,10 +74,20 @@ impl Calls {
             is_stream: is_grpc && path.ends_with("/AppendStream"),
         };
         let of = match is_large(&path) {
-            false => Expectation::Small,
+            false if is_tiny(&path) || limits.memory.answers.has_room_for_call(&load) => {
+                Expectation::Small
+            }
+            false => return refuse(&broker, &request, &overloaded(), kind),
             true => match limits.room_for_answer(&load).await {
-                Some(reader) => Expectation::Large(reader),
-                None => return refused(&overloaded(), kind),
+                Some(held) => {
+                    // For those who hold more than the frame that is sent.
+                    request.extensions_mut().insert(Arc::clone(held.reader()));
+                    match path.ends_with("/Read") {
+                        true => Expectation::Single(held),
+                        false => Expectation::Large(held),
+                    }
+                }
+                None => return refuse(&broker, &request, &overloaded(), kind),
             },
         };
         let kept = Kept::default();
@@ -88,10 +105,26 @@ fn is_large(path: &str) -> bool {
     matches!(last, "Subscribe" | "Read" | "Backup" | "WatchProducts" | "records")
 }
 
+/// Whether an answer is always smaller than what a call costs anyway.
+fn is_tiny(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    matches!(last, "Append" | "AppendStream" | "CommitOffsets" | "Check" | "livez" | "readyz")
+}
+
 /// Whether a body of gRPC-Web is encoded as text, so that its messages cannot be seen from outside.
 fn is_text(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
     kind.starts_with(b"application/grpc-web-text")
+}
+
+/// A refusal before the routes are asked.
+fn refuse<B>(
+    broker: &Broker,
+    request: &Request<B>,
+    error: &Error,
+    kind: Option<HeaderValue>,
+) -> Response<Body> {
+    refusal(&broker.config().http, request, refused(error, kind))
 }
 
 /// A refusal in the protocol of the request.

@@ -20,10 +20,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::answers::Load;
 use super::call::Calls;
-use super::memory::{Cut, Load, Tasks};
+use super::cut::Tasks;
 use super::preface::{self, Protocol};
-use crate::config::Config;
+use super::unread::Watched;
+use crate::config::{ByteSize, Config};
 use crate::identity::PeerCertificate;
 
 /// A connection is looked at no more often than this.
@@ -63,12 +65,14 @@ impl Connections {
     /// With these settings, until `drain` is cancelled.
     pub(super) fn new(config: &Config, calls: Calls, drain: CancellationToken) -> Self {
         let config = &config.edge;
+        // With little memory nobody may send much of it ahead.
+        let window = |size: ByteSize| size.as_u32().min(calls.memory().window());
         let mut http2 = http2::Builder::new(Tasks);
         http2
             .timer(TokioTimer::new())
             .adaptive_window(false)
-            .initial_stream_window_size(config.stream_window.as_u32())
-            .initial_connection_window_size(config.connection_window.as_u32())
+            .initial_stream_window_size(window(config.stream_window))
+            .initial_connection_window_size(window(config.connection_window))
             .max_frame_size(config.max_frame.as_u32())
             .max_concurrent_streams(config.max_concurrent_streams)
             .max_send_buf_size(config.send_buffer.as_usize())
@@ -112,7 +116,7 @@ impl Connections {
             }
             () = self.drain.cancelled() => return,
         };
-        let io = TokioIo::new(preface::Rewound::new(first, io));
+        let io = preface::Rewound::new(first, io);
         let load = Arc::<Load>::default();
         let (calls, seen) = (self.calls.clone(), Arc::clone(&requested));
         let of_connection = Arc::clone(&load);
@@ -126,15 +130,18 @@ impl Connections {
             async move { Ok::<_, Infallible>(calls.answer(load, request).await) }
         });
         let waits = is_awaited.then_some((patience, &*requested));
+        let cut = Arc::clone(&load.cut);
         match protocol {
             // One call at a time, in the task of the connection: it is cut off as a whole.
             Protocol::Http1 => {
-                let connection = self.http1.serve_connection(io, service);
-                Cut::may_end(self.drive(connection, waits, &load)).await;
+                let connection = self.http1.serve_connection(TokioIo::new(io), service);
+                cut.ends(self.drive(connection, waits, &load)).await;
             }
             Protocol::Http2 => {
-                let connection = self.http2.serve_connection(io, service);
-                self.drive(connection, waits, &load).await;
+                let memory = Arc::clone(self.calls.memory());
+                let io = Watched::new(io, memory, Arc::clone(&load));
+                let connection = self.http2.serve_connection(TokioIo::new(io), service);
+                cut.ends(self.drive(connection, waits, &load)).await;
             }
         }
     }

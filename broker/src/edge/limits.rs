@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::body::{EXPECTED, LOOK_AGAIN};
-use super::memory::{Cut, Load, Memory, Reader, overloaded};
+use super::answers::{EXPECTED, Held, Load};
+use super::body::LOOK_AGAIN;
+use super::cut::Cut;
+use super::memory::{Memory, overloaded};
 use super::quotas::{Quotas, Use};
+use crate::broker::Broker;
 use crate::caller::Caller;
-use crate::config::Config;
 use crate::error::Result;
 
 /// Beyond half of all calls a connection may have a sixty-fourth of them.
@@ -38,10 +40,11 @@ pub(super) struct Call {
 }
 
 impl Limits {
-    /// With these settings.
-    pub(super) fn new(config: &Config) -> Arc<Self> {
+    /// Of this broker.
+    pub(super) fn new(broker: &Broker) -> Arc<Self> {
+        let config = broker.config();
         Arc::new(Self {
-            memory: Memory::new(&config.edge),
+            memory: Arc::clone(broker.edge_memory()),
             request_time: config.edge.request_timeout.into(),
             patience: config.appends.admission_wait.into(),
             quotas: Quotas::new(config.quotas.clone()),
@@ -62,6 +65,7 @@ impl Limits {
         if all >= self.max_calls || is_greedy {
             return Err(overloaded());
         }
+        self.quotas.connection(&caller.principal, &load.members)?;
         call.used = self.quotas.call(&caller.principal)?;
         Ok(call)
     }
@@ -69,17 +73,18 @@ impl Limits {
 
 impl Limits {
     /// Waits for room for a large answer, as long as messages wait.
-    pub(super) async fn room_for_answer(&self, load: &Arc<Load>) -> Option<Arc<Reader>> {
+    pub(super) async fn room_for_answer(&self, load: &Arc<Load>) -> Option<Held> {
         let until = Instant::now() + self.patience;
-        while !self.memory.has_room_for_answers(load) {
+        let reader = self.memory.answers.reader(Cut::of_task(), Arc::clone(load));
+        loop {
+            if let Some(held) = reader.expect(EXPECTED) {
+                return Some(held);
+            }
             if Instant::now() >= until {
                 return None;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        let reader = self.memory.reader(Cut::of_task(), Arc::clone(load));
-        reader.expects(EXPECTED);
-        Some(reader)
     }
 }
 
@@ -93,7 +98,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.limits.calls.fetch_sub(1, Ordering::Relaxed);
-        self.load.calls.fetch_sub(1, Ordering::Relaxed);
+        if self.load.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.load.unread.ends();
+        }
     }
 }
 
@@ -103,9 +110,9 @@ mod tests {
 
     #[test]
     fn calls_are_bounded_and_one_connection_leaves_room_for_others() {
-        let mut config = Config::default();
+        let mut config = crate::config::Config::default();
         config.edge.max_calls = 128;
-        let limits = Limits::new(&config);
+        let limits = Limits::new(&Broker::open(config).unwrap());
         let (greedy, other) = (Arc::default(), Arc::default());
         let caller = Caller::default();
         let mut open = Vec::new();

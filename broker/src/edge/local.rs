@@ -53,7 +53,7 @@ impl LocalConnector {
         let connections = self.connections.get_or_try_init(|| async {
             let drain = broker.closing().clone();
             let services = Services::new(broker, &drain).await?;
-            let limits = Limits::new(broker.config());
+            let limits = Limits::new(broker);
             let calls = Calls::new(broker.clone(), services.router(), limits);
             Ok(Connections::new(broker.config(), calls, drain))
         });

@@ -5,19 +5,21 @@
 //! LocalConnector ──────┘ the same stack over a pipe in memory
 //! ```
 //!
-//! `limits` (with `memory`, `quotas`, `body`) bounds what clients can make the broker hold: whatever
+//! `limits` (with `places`, `memory`, `answers`, `quotas`, `body`) bounds what clients can make the broker hold: whatever
 //! they do, they are answered with a type or closed.
 //!
 //! Services are plain adapters of [`crate::Broker`]: a request goes in as it is, an
 //! [`crate::Error`] comes out through `status`.
 
 mod admin;
+mod answers;
 mod body;
 mod by_catalogue;
 mod call;
 mod catalog;
 mod connection;
 mod convert;
+mod cut;
 mod gate;
 mod governance;
 mod http;
@@ -25,6 +27,8 @@ mod limits;
 mod lineage;
 mod local;
 mod memory;
+mod messages;
+mod places;
 mod preface;
 mod quotas;
 mod record;
@@ -34,7 +38,9 @@ mod services;
 mod status;
 mod subscription;
 mod tls;
+mod unread;
 mod watched;
 
 pub use local::LocalConnector;
+pub(crate) use memory::Memory;
 pub use server::{may_listen, serve};

@@ -1,4 +1,4 @@
-//! What one principal may use: calls a second and bytes a second.
+//! What one principal may use: calls a second, bytes a second, connections.
 //!
 //! Each is a bucket that holds ten seconds' worth. A call takes one from it, its bytes are taken as
 //! they arrive; one that finds a bucket empty is told when to come back, a stream that has emptied it
@@ -24,7 +24,26 @@ const PRINCIPALS: usize = 10_000;
 pub(super) struct Quotas {
     config: QuotaConfig,
     uses: Mutex<HashMap<Arc<str>, Arc<Use>>>,
+    /// Connections of each principal. At most as many as there are connections.
+    connections: Arc<Mutex<HashMap<Arc<str>, u32>>>,
 }
+
+/// A connection of a principal; over when dropped.
+#[derive(Debug)]
+pub(super) struct Member {
+    principal: Arc<str>,
+    connections: Arc<Mutex<HashMap<Arc<str>, u32>>>,
+}
+
+/// Who has made calls on one connection, as far as that is counted.
+#[derive(Debug, Default)]
+pub(super) struct Members(Mutex<Vec<Member>>);
+
+/// Principals of one connection that are counted; a proxy may have more.
+const MEMBERS: usize = 16;
+
+/// Whoever has too many connections comes back after this time: one may have ended.
+const CONNECTION_WAIT: Duration = Duration::from_secs(1);
 
 /// The use of one principal.
 #[derive(Debug)]
@@ -43,7 +62,31 @@ struct Bucket {
 impl Quotas {
     /// With these settings.
     pub(super) fn new(config: QuotaConfig) -> Self {
-        Self { config, uses: Mutex::default() }
+        Self { config, uses: Mutex::default(), connections: Arc::default() }
+    }
+
+    /// Counts the connection on which a principal makes a call.
+    ///
+    /// # Errors
+    /// `QUOTA_EXCEEDED` if it has too many others.
+    pub(super) fn connection(&self, principal: &Arc<str>, members: &Members) -> Result<()> {
+        let limit = self.config.connections;
+        if limit == 0 {
+            return Ok(());
+        }
+        let mut members = members.0.lock();
+        if members.len() >= MEMBERS || members.iter().any(|member| member.principal == *principal) {
+            return Ok(());
+        }
+        let mut connections = self.connections.lock();
+        let count = connections.entry(Arc::clone(principal)).or_default();
+        if *count >= limit {
+            return Err(exceeded("connections", limit, CONNECTION_WAIT));
+        }
+        *count += 1;
+        let (principal, connections) = (Arc::clone(principal), Arc::clone(&self.connections));
+        members.push(Member { principal, connections });
+        Ok(())
     }
 
     /// Takes a call; then its bytes are to be taken from what this gives, if there is a limit.
@@ -51,7 +94,7 @@ impl Quotas {
     /// # Errors
     /// `QUOTA_EXCEEDED`, with the time after which there is room again.
     pub(super) fn call(&self, principal: &Arc<str>) -> Result<Option<Arc<Use>>> {
-        if self.config == QuotaConfig::default() {
+        if self.config.requests_per_second == 0 && self.config.bytes_per_second.0 == 0 {
             return Ok(None);
         }
         let now = Instant::now();
@@ -81,6 +124,18 @@ impl Quotas {
             })
         });
         Arc::clone(found)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut connections = self.connections.lock();
+        if let Some(count) = connections.get_mut(&self.principal) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.principal);
+            }
+        }
     }
 }
 
@@ -168,6 +223,26 @@ mod tests {
         let rest = used.bytes(3_000).expect("2,000 too many");
         assert!(rest > Duration::from_millis(1_800) && rest <= Duration::from_secs(2), "{rest:?}");
         assert!(quotas.call(&name).is_err());
+    }
+
+    #[test]
+    fn a_principal_has_so_many_connections_and_a_place_comes_back() {
+        let quotas = Quotas::new(QuotaConfig { connections: 2, ..QuotaConfig::default() });
+        let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+        let mut open: Vec<Members> = (0..2).map(|_| Members::default()).collect();
+        for connection in &open {
+            quotas.connection(&one, connection).unwrap();
+            quotas.connection(&one, connection).expect("a second call on it");
+        }
+        let third = Members::default();
+        let refused = quotas.connection(&one, &third).unwrap_err();
+        assert_eq!(refused.reason(), Reason::QuotaExceeded);
+        assert_eq!(refused.metadata()["quota"], "connections");
+        quotas.connection(&other, &third).expect("others have their own");
+        open.pop();
+        quotas.connection(&one, &third).expect("a place came back");
+        drop((open, third));
+        assert!(quotas.connections.lock().is_empty(), "nobody is remembered");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::call::{explain, panicked};
 use super::convert::{append_result, caller_of};
+use super::messages::Later;
 use super::status::status_of;
 use crate::broker::Broker;
 use crate::error::{Error, Reason, Result};
@@ -79,7 +80,10 @@ impl RecordService for Records {
         let subscription = self.broker.subscribe(&caller, request.into_inner()).await;
         let subscription = subscription.map_err(|error| status_of(&error))?;
         let messages = subscribe_responses(subscription.until(self.drain.clone()));
-        Ok(Response::new(Box::pin(messages)))
+        // They become the body beside tonic, see there.
+        let mut response = Response::new(Box::pin(stream::empty()) as Self::SubscribeStream);
+        response.extensions_mut().insert(Later::new(messages));
+        Ok(response)
     }
 
     async fn list_offsets(

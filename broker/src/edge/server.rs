@@ -5,15 +5,12 @@
 //!          └─ after the drain deadline: what is left is cut off
 //! ```
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::call::Calls;
 use super::connection::{Connections, First, Peer};
 use super::limits::Limits;
+use super::places::{Addresses, Places, Silent};
 use super::services::Services;
 use super::tls::{Greeted, Tls};
 use crate::broker::Broker;
@@ -96,11 +94,11 @@ pub async fn serve(
     let config = broker.config().edge.clone();
     let drain = CancellationToken::new();
     let services = Services::new(&broker, &drain).await?;
-    let limits = Limits::new(broker.config());
+    let limits = Limits::new(&broker);
     let calls = Calls::new(broker.clone(), services.router(), Arc::clone(&limits));
     let connections = Connections::new(broker.config(), calls, drain.clone());
     let addresses = Arc::new(Addresses::new(config.max_connections_per_address as usize));
-    let places = Arc::new(Semaphore::new(config.max_connections as usize));
+    let places = Places::new(config.max_connections, &limits.memory, tls.is_some());
     let mut open = JoinSet::new();
     let closing = broker.closing().clone();
     let journal_failed = broker.journal_failed().clone();
@@ -130,7 +128,7 @@ pub async fn serve(
                 }
             }
             _ = stalls.tick() => {
-                limits.memory.cut_stalled();
+                limits.memory.answers.cut_stalled();
             }
             _ = reminders.tick(), if is_open_to_all => tracing::warn!(
                 %address,
@@ -150,7 +148,7 @@ pub async fn serve(
                             "too many connections of one address; this one is closed");
                         continue;
                     };
-                    let place = Arc::clone(&places).try_acquire_owned().ok();
+                    let place = places.try_take();
                     // Whoever has said nothing yet gives way to whoever comes.
                     if place.is_none() && !silent.one_goes() {
                         broker.metrics().refused_connections.fetch_add(1, Ordering::Relaxed);
@@ -163,22 +161,26 @@ pub async fn serve(
                         continue;
                     }
                     let (requested, gives_way) = silent.enter();
-                    let (connections, places) = (connections.clone(), Arc::clone(&places));
+                    let (connections, places) = (connections.clone(), places.clone());
                     let patience = config.first_request_timeout.into();
                     let tls = tls.clone();
                     let counted = Open::begin(broker.metrics(), |metrics| &metrics.connections);
                     open.spawn(async move {
                         let _counted = counted;
                         let place = match place {
-                            Some(place) => Ok(place),
-                            None => places.acquire_owned().await,
+                            Some(place) => place,
+                            // It may be that of another one that waited for a place in vain.
+                            None => match tokio::time::timeout(patience, places.take()).await {
+                                Ok(Some(place)) => place,
+                                _ => return,
+                            },
                         };
                         let peer = Peer { address: Some(peer), certificate: None };
                         let first = First { patience, requested };
                         let serving = async {
                             match tls {
-                                None => connections.serve(stream, None, peer, Some(first)).await,
-                                Some(tls) => encrypted(&tls, connections, stream, peer, first).await,
+                                None => Box::pin(connections.serve(stream, None, peer, Some(first))).await,
+                                Some(tls) => Box::pin(encrypted(&tls, connections, stream, peer, first)).await,
                             }
                         };
                         tokio::select! {
@@ -207,79 +209,6 @@ pub async fn serve(
     }
     tracing::info!(%address, "drained");
     Ok(())
-}
-
-/// Connections that have made no request yet, oldest first.
-#[derive(Default)]
-struct Silent(VecDeque<(Arc<AtomicBool>, CancellationToken)>);
-
-impl Silent {
-    /// One more: whether it has made a request, and what ends it.
-    fn enter(&mut self) -> (Arc<AtomicBool>, CancellationToken) {
-        if self.0.len() == self.0.capacity() {
-            self.0.retain(|(requested, _)| is_silent(requested));
-        }
-        let entry = (Arc::default(), CancellationToken::new());
-        self.0.push_back(entry.clone());
-        entry
-    }
-
-    /// Ends the one that has been silent for longest, if there is one.
-    fn one_goes(&mut self) -> bool {
-        while let Some((requested, end)) = self.0.pop_front() {
-            if is_silent(&requested) {
-                end.cancel();
-                return true;
-            }
-        }
-        false
-    }
-}
-
-/// Whether a connection is still there and has made no request.
-fn is_silent(requested: &Arc<AtomicBool>) -> bool {
-    Arc::strong_count(requested) > 1 && !requested.load(Ordering::Relaxed)
-}
-
-/// How many connections each address has.
-struct Addresses {
-    limit: usize,
-    /// At most as many as there are connections.
-    counts: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A connection of an address.
-struct Origin {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Addresses {
-    fn new(limit: usize) -> Self {
-        Self { limit, counts: Mutex::default() }
-    }
-
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Origin> {
-        let mut counts = self.counts.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= self.limit {
-            return None;
-        }
-        *count += 1;
-        Some(Origin { addresses: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Origin {
-    fn drop(&mut self) {
-        let mut counts = self.addresses.counts.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
 }
 
 async fn encrypted(

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{any, get};
+use axum::{Extension, Router};
 use meshlog_proto::server_v1::record_service_server::RecordServiceServer;
 use meshlog_proto::v1::admin_service_server::AdminServiceServer;
 use meshlog_proto::v1::catalog_service_server::CatalogServiceServer;
@@ -26,12 +26,14 @@ use super::body::SLACK;
 use super::catalog::Catalog;
 use super::governance::Governance;
 use super::lineage::Lineage;
+use super::messages::streamed;
 use super::record::Records;
 use super::schema::Schemas;
 use super::subscription::Subscriptions;
 use super::watched::watch;
 use super::{call, http};
 use crate::broker::Broker;
+use crate::caller::Caller;
 use crate::error::{Error, Reason, Result};
 use crate::metrics::CONTENT_TYPE;
 use crate::record::limits::MAX_REQUEST_BYTES;
@@ -96,7 +98,8 @@ impl Services {
         .add_service(reflection().build_v1().map_err(|error| undescribed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| undescribed(&error))?);
         let watched = || from_fn_with_state(Arc::clone(broker.metrics()), watch);
-        let grpc = grpc.into_axum_router().layer(map_response(call::explained));
+        let grpc = grpc.into_axum_router();
+        let grpc = grpc.layer(map_response(streamed)).layer(map_response(call::explained));
         // What is noted of a call is read from gRPC, before it becomes gRPC-Web.
         let grpc = grpc.layer(watched()).layer(GrpcWebLayer::new());
         let browsers = Arc::new(broker.config().http.clone());
@@ -147,7 +150,10 @@ fn metrics_routes(broker: &Broker) -> Router {
         .route("/metrics", get(move || std::future::ready(page(whole.metrics_page()))));
     if broker.config().metrics.per_product {
         let broker = broker.clone();
-        let products = move || std::future::ready(page(broker.product_metrics_page()));
+        let products = move |Extension(caller): Extension<Caller>| {
+            let found = broker.product_metrics_page(&caller).map(page);
+            std::future::ready(found.map_err(|error| http::problem(&error)))
+        };
         router = router.route("/metrics/products", get(products));
     }
     router

@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use meshlog_storage::Durations;
 
 use crate::broker::Broker;
-use crate::error::Reason;
+use crate::caller::Caller;
+use crate::error::{Error, Reason, Result};
 
 /// What a page of metrics is, for the header `content-type`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -45,8 +46,6 @@ pub(crate) struct Metrics {
     pub(crate) streams: AtomicU64,
     /// Connections closed at once because there were too many.
     pub(crate) refused_connections: AtomicU64,
-    /// When the certificate ends, in seconds since 1970; 0: there is none.
-    pub(crate) tls_expiry: AtomicU64,
     #[cfg(feature = "edge")]
     pub(crate) calls: call::Calls,
 }
@@ -110,10 +109,21 @@ impl Broker {
         writer::text(|page| page::write(self, page))
     }
 
-    /// What `/metrics/products` answers: figures of each product and cursor, of at most
-    /// [`crate::config::MetricsConfig::max_products`] each.
-    #[must_use]
-    pub fn product_metrics_page(&self) -> String {
-        writer::text(|page| products::write(self, page))
+    /// What `/metrics/products` answers: figures of each product that the caller may see and of each
+    /// of its cursors, of at most [`crate::config::MetricsConfig::max_products`] each.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` if there are products and the caller may see none of them.
+    pub fn product_metrics_page(&self, caller: &Caller) -> Result<String> {
+        let most = self.config().metrics.max_products as usize;
+        let (handles, left_out) = self.catalogue().first_products(caller, most);
+        if handles.is_empty() && left_out == 0 && self.catalogue().product_count() > 0 {
+            return Err(Error::new(
+                Reason::PermissionDenied,
+                "you may see no product, so there are no figures for you; ask an owner for access \
+                 (`meshlog access request`)",
+            ));
+        }
+        Ok(writer::text(|page| products::write(self, caller, page, &handles, left_out)))
     }
 }

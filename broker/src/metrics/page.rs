@@ -1,7 +1,7 @@
 //! What stands on `/metrics`, in this order.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::writer::Page;
 use crate::broker::Broker;
@@ -129,6 +129,20 @@ fn memory(broker: &Broker, page: &mut Page) {
     ] {
         page.measured(name, help, [("part", part)], size.0 as f64);
     }
+    #[cfg(feature = "edge")]
+    {
+        let levels = broker.edge_memory().levels();
+        for level in levels {
+            let name = "meshlog_edge_memory_used_bytes";
+            let help = "Bytes in use of each part of the budget for what is on its way.";
+            page.measured(name, help, [("part", level.part)], level.used as f64);
+        }
+        for level in levels {
+            let name = "meshlog_edge_memory_limit_bytes";
+            let help = "Bytes that each part of the budget for what is on its way has.";
+            page.measured(name, help, [("part", level.part)], level.limit as f64);
+        }
+    }
     page.gauge(
         "meshlog_admitted_bytes",
         "Bytes of appends between admission and acknowledgement.",
@@ -173,14 +187,20 @@ fn edge(broker: &Broker, page: &mut Page) {
         "Calls refused to somebody who may not make them, or did not prove who it is.",
         broker.catalogue().denials().total(),
     );
-    let expiry = metrics.tls_expiry.load(Relaxed);
-    if expiry > 0 {
-        page.gauge(
-            "meshlog_tls_certificate_expiry_timestamp_seconds",
-            "When the certificate ends, in seconds since 1970.",
-            expiry as f64,
-        );
-    }
+    let Some(expires) = broker.certificate_expires() else { return };
+    let since_1970 = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+    page.gauge(
+        "meshlog_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate ends, in seconds since 1970.",
+        since_1970.as_secs_f64(),
+    );
+    let now = SystemTime::now();
+    let left = expires.duration_since(now).map(|left| left.as_secs_f64());
+    page.gauge(
+        "meshlog_tls_certificate_expires_in_seconds",
+        "Seconds until the certificate ends; below zero: since it has ended.",
+        left.unwrap_or_else(|ended| -ended.duration().as_secs_f64()),
+    );
 }
 
 fn catalogue(broker: &Broker, page: &mut Page) {

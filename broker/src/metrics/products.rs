@@ -1,15 +1,23 @@
 //! What stands on `/metrics/products`: figures of single products and cursors, up to a cap, by name.
 
+use std::sync::Arc;
+
 use meshlog_proto::v1;
 
 use super::writer::Page;
 use crate::broker::Broker;
 use crate::caller::Caller;
+use crate::catalogue::ProductHandle;
 
 /// Writes the page.
-pub(super) fn write(broker: &Broker, page: &mut Page) {
+pub(super) fn write(
+    broker: &Broker,
+    caller: &Caller,
+    page: &mut Page,
+    handles: &[Arc<ProductHandle>],
+    left_out: usize,
+) {
     let most = broker.config().metrics.max_products as usize;
-    let (handles, left_out) = broker.catalogue().first_products(most);
     let use_of: Vec<_> = handles.iter().map(|handle| handle.traffic.message()).collect();
     let kept: Vec<(u64, u64)> = handles
         .iter()
@@ -44,10 +52,8 @@ pub(super) fn write(broker: &Broker, page: &mut Page) {
     }
     let request =
         v1::ListCursorsRequest { page_size: most.min(1_000) as u32, ..Default::default() };
-    let cursors = broker
-        .list_cursors(&Caller::default(), request)
-        .map(|found| found.cursors)
-        .unwrap_or_default();
+    let cursors =
+        broker.list_cursors(caller, request).map(|found| found.cursors).unwrap_or_default();
     for cursor in &cursors {
         let labels = [("cursor", &*cursor.name), ("product", &*cursor.product)];
         let help = "Records between where a cursor stands and the end of the product.";

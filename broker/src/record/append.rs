@@ -102,6 +102,7 @@ impl Broker {
         let producer = producer_stamp(request.producer.as_ref(), product.number)?;
         let durability = durability_of(request.durability, product.minimum_durability)?;
         let application = self.catalogue().application_id(&caller.application).await?;
+        self.count_stored(&product, batch.len()).await?;
         let permit = self.room(product.number, batch.len()).await?;
 
         // From here to `Storage::append` nothing waits.

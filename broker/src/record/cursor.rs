@@ -14,6 +14,7 @@ use meshlog_storage::{
 };
 use tokio::sync::oneshot;
 
+use super::ahead::Room;
 use super::append::{deleted, unknown_partition};
 use super::wakeup::Watch;
 use crate::broker::Broker;
@@ -47,6 +48,8 @@ struct Cursor {
     hint: Option<ReadHint>,
     /// Read and not yet told: at most one slice.
     pending: VecDeque<StoredBatch>,
+    /// Room for it while the message before it is sent.
+    kept: Option<Room>,
     /// The slice after that, being read from files while the one before is sent.
     ahead: Option<Ahead>,
     reads_ahead: bool,
@@ -62,6 +65,7 @@ struct Cursor {
 struct Ahead {
     from: Offset,
     slice: oneshot::Receiver<meshlog_storage::Result<ReadSlice>>,
+    _room: Room,
 }
 
 impl Cursors {
@@ -112,6 +116,7 @@ impl Cursors {
                 bounds,
                 hint: None,
                 pending: VecDeque::new(),
+                kept: None,
                 ahead: None,
                 reads_ahead: false,
                 stop: None,
@@ -197,6 +202,7 @@ impl Cursors {
                     }
                     if !message.has_room_for(&batch) {
                         cursor.pending.push_front(batch);
+                        cursor.keep(&self.broker);
                         return Ok(message.batches);
                     }
                     let end = batch.end();
@@ -265,6 +271,7 @@ impl Cursor {
         product: &ProductHandle,
         max_bytes: usize,
     ) -> Result<()> {
+        self.kept = None;
         if !self.pending.is_empty() {
             return Ok(());
         }
@@ -286,12 +293,22 @@ impl Cursor {
             if self.reads_ahead
                 && let Some(from) = self.pending.back().map(StoredBatch::end)
                 && from < self.stop.unwrap_or(self.bounds.durable_end)
+                && let Some(room) = broker.ahead_room().take(max_bytes)
                 && let Err(slice) = self.request(broker, from, max_bytes)
             {
-                self.ahead = Some(Ahead { from, slice });
+                self.ahead = Some(Ahead { from, slice, _room: room });
             }
         }
         Ok(())
+    }
+
+    /// Keeps what is pending if there is room for it; otherwise it is read again.
+    fn keep(&mut self, broker: &Broker) {
+        let bytes = self.pending.iter().map(cost).sum();
+        self.kept = broker.ahead_room().take(bytes);
+        if self.kept.is_none() {
+            self.pending.clear();
+        }
     }
 
     /// Asks storage: the answer, or where it will arrive.

@@ -6,6 +6,7 @@
 //! subscribe: the same cursors, and a wake-up from the committing thread when they reach the end
 //! ```
 
+mod ahead;
 mod append;
 mod append_stream;
 mod batch;
@@ -16,11 +17,13 @@ mod offsets;
 mod partitioner;
 mod read;
 mod split;
+mod stored;
 mod subscribe;
 mod waiting;
 mod wakeup;
 mod wire;
 
+pub(crate) use ahead::AheadRoom;
 pub(crate) use append::unknown_partition;
 pub use append_stream::{AppendOutcome, AppendStream};
 pub use batch::{BatchError, Fault, RecordBatchCodec, RecordView, Records, records};
@@ -28,6 +31,7 @@ pub(crate) use cursor::{
     bounds_of, explain, no_answer, offset_at_time, out_of_range, partitions_of,
 };
 pub use partitioner::{murmur2, partition_of};
+pub(crate) use stored::Stored;
 pub use subscribe::Subscription;
 pub(crate) use waiting::Waiting;
 pub(crate) use wakeup::Wakeups;

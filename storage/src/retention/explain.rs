@@ -8,7 +8,7 @@ use super::first_kept::{Cut, age_cut, batch_at, bytes_cut, count_cut, first_kept
 use super::policy::Policy;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::position::{FileKey, Offset, StreamId, Timestamp};
+use crate::position::{FileKey, FileSequence, Offset, StreamId, Timestamp};
 use crate::stream::Stream;
 
 /// Why the oldest record of a stream is still here.
@@ -94,6 +94,20 @@ pub(crate) fn explain(engine: &Engine, id: StreamId) -> Result<Explanation> {
         holders: holders(engine, &stream, start)?,
         compacted_to,
     })
+}
+
+/// Payload bytes of a stream in all files.
+pub(crate) fn stored_bytes(engine: &Engine, id: StreamId) -> Result<u64> {
+    let stream = engine.state.stream(id)?;
+    let mut sum = {
+        let view = stream.view();
+        view.active.first().map_or(0, |run| view.bytes - run.bytes)
+    };
+    for file in engine.files.holding(id, FileSequence(u64::MAX)) {
+        let footer = engine.footers.load(engine, &file)?;
+        sum += footer.find(id).map_or(0, |entry| entry.bytes_inside());
+    }
+    Ok(sum)
 }
 
 fn limits(

@@ -19,7 +19,7 @@ mod policy;
 mod step;
 
 pub(crate) use clock::Doubt;
-pub(crate) use explain::explain;
 pub use explain::{Explanation, Holder, Limit, LimitState, Waiting};
+pub(crate) use explain::{explain, stored_bytes};
 pub use policy::{Compaction, Policy};
 pub(crate) use step::Retention;

@@ -88,3 +88,31 @@ pub(crate) async fn announced_and_not_sent(server: &Server) -> String {
     assert!(late > 0 && late <= 16 * 3, "{late} had room for 4 MiB each");
     format!("{late} REQUEST_TIMEOUT, {refused} OVERLOADED")
 }
+
+/// Calls that wait for records, with bodies that they have no use for.
+pub(crate) async fn unread(server: &Server) -> String {
+    const CONNECTIONS: usize = 20;
+    const CALLS: usize = 8;
+    let body = Bytes::from(vec![0; 2 << 20]);
+    let path = "/v1/products/ops.a/records?from=latest&max_wait=30s";
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        for _ in 0..CALLS {
+            let request = http::Request::get(format!("http://{}{path}", server.address));
+            client = client.ready().await.unwrap();
+            let (answer, mut sending) =
+                client.send_request(request.body(()).unwrap(), false).unwrap();
+            sending.send_data(body.clone(), false).unwrap();
+            held.push((answer, sending));
+        }
+        // It lives as long as the calls.
+        drop(connection);
+    }
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let sent = CONNECTIONS * CALLS * 2;
+    drop(held);
+    format!("{sent} MiB were sent, which nobody read")
+}

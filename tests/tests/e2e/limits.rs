@@ -198,3 +198,84 @@ async fn an_idle_connection_is_closed() {
     let closed = tokio::time::timeout(std::time::Duration::from_secs(10), closed);
     closed.await.expect("the server closes it").unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_team_stores_so_much_and_is_told_what_to_do_then() {
+    let mut config = meshlog_broker::Config::default();
+    config.quotas.stored_bytes_per_team = meshlog_broker::config::ByteSize(1 << 20);
+    let broker = TestBroker::start_with(config).await;
+    broker.create(product("ops.a")).await;
+    let mut refused = None;
+    for _ in 0..30 {
+        if let Err(status) =
+            broker.records().append(append("ops.a").value(vec![b'x'; 100_000])).await
+        {
+            refused = Some(failure(&status));
+            break;
+        }
+    }
+    let refused = refused.expect("3 MB of 1 MiB");
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "LIMIT_REACHED"));
+    assert_eq!(refused.metadata["quota"], "stored_bytes_per_team");
+    assert_eq!(refused.metadata["limit"], "1048576");
+    assert!(refused.metadata["stored"].parse::<u64>().unwrap() > 900_000);
+    assert!(refused.message.contains("retention_bytes"), "{}", refused.message);
+    assert_eq!(refused.applied, "no");
+}
+
+#[tokio::test]
+async fn a_principal_has_so_many_connections() {
+    let mut config = meshlog_broker::Config::default();
+    config.quotas.connections = 2;
+    let broker = TestBroker::start_with(config).await;
+    let ask = async |channel, name: &str| {
+        let mut admin = v1::admin_service_client::AdminServiceClient::new(channel);
+        let mut request = tonic::Request::new(v1::GetServerInfoRequest {});
+        request.metadata_mut().insert("meshlog-application", name.parse().unwrap());
+        admin.get_server_info(request).await.map(drop)
+    };
+    let (one, two, third) = (broker.connect(), broker.connect(), broker.connect());
+    for channel in [&one, &two, &one] {
+        ask(channel.clone(), "greedy").await.unwrap();
+    }
+    let refused = failure(&ask(third.clone(), "greedy").await.unwrap_err());
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::ResourceExhausted, "QUOTA_EXCEEDED")
+    );
+    assert_eq!(refused.metadata["quota"], "connections");
+    ask(third.clone(), "modest").await.expect("others have their own");
+    drop(two);
+    for attempt in 0.. {
+        if ask(third.clone(), "greedy").await.is_ok() {
+            break;
+        }
+        assert!(attempt < 500, "the place never came back");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_are_bounded_by_the_memory_that_they_cost() {
+    let mut config = meshlog_broker::Config::default();
+    // A quarter of it is for connections: five of them.
+    config.edge.memory = meshlog_broker::config::ByteSize(1 << 20);
+    let broker = TestBroker::start_with(config).await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let channel = broker.connect();
+        let mut admin = v1::admin_service_client::AdminServiceClient::new(channel.clone());
+        if admin.get_server_info(v1::GetServerInfoRequest {}).await.is_ok() {
+            open.push(channel);
+        }
+    }
+    assert!((2..=6).contains(&open.len()), "{}", open.len());
+    let page = broker.broker().metrics_page();
+    let figure = |name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let used = figure("meshlog_edge_memory_used_bytes{part=\"connections\"}");
+    let limit = figure("meshlog_edge_memory_limit_bytes{part=\"connections\"}");
+    assert!(used > limit / 2.0 && used <= limit, "{used} of {limit}");
+}

@@ -43,7 +43,7 @@ const SEQUENCE: &str = "meshlog-producer-sequence";
 
 /// Answers one append.
 pub(super) async fn answer(call: Call) -> Result<Response<Body>> {
-    let Call { http, caller, path, query, headers, body } = call;
+    let Call { http, caller, path, query, headers, body, reader: _ } = call;
     let mut request = server_v1::AppendRequest {
         product: path.into_iter().next().unwrap_or_default(),
         ..Default::default()

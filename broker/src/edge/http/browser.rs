@@ -55,8 +55,21 @@ pub(in crate::edge) async fn guard(
     }
 }
 
+/// A refusal that was made before the routes were asked, so that the page of an allowed origin can
+/// read it; the page of any other learns nothing of it.
+pub(in crate::edge) fn refusal<B>(
+    config: &HttpConfig,
+    request: &http::Request<B>,
+    refusal: Response<Body>,
+) -> Response<Body> {
+    match check(config, request) {
+        Ok(origin) => marked(refusal, origin),
+        Err(error) => marked(problem::response(&error), None),
+    }
+}
+
 /// The allowed origin of another site that it comes from, if it comes from one.
-fn check(config: &HttpConfig, request: &Request) -> Result<Option<HeaderValue>> {
+fn check<B>(config: &HttpConfig, request: &http::Request<B>) -> Result<Option<HeaderValue>> {
     let headers = request.headers();
     let host = host_of(request);
     if !is_native_grpc(request)
@@ -92,7 +105,7 @@ fn check(config: &HttpConfig, request: &Request) -> Result<Option<HeaderValue>> 
 }
 
 /// As HTTP/2 or HTTP/1.1 names the server. A browser always does.
-fn host_of(request: &Request) -> Option<Authority> {
+fn host_of<B>(request: &http::Request<B>) -> Option<Authority> {
     if let Some(authority) = request.uri().authority() {
         return Some(authority.clone());
     }
@@ -102,7 +115,7 @@ fn host_of(request: &Request) -> Option<Authority> {
     Some(Authority::try_from(host.as_bytes()).unwrap_or_else(|_| unreadable()))
 }
 
-fn is_native_grpc(request: &Request) -> bool {
+fn is_native_grpc<B>(request: &http::Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = kind.unwrap_or_default();
     request.version() == Version::HTTP_2

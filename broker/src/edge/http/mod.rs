@@ -30,7 +30,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use browser::guard;
+pub(super) use browser::{guard, refusal};
 pub(super) use problem::response as problem;
 
 use crate::broker::Broker;

@@ -126,14 +126,14 @@ enum Form {
 
 /// Answers one read, or begins a tail.
 pub(super) async fn answer(call: Call) -> Result<Response<Body>> {
-    let Call { http, caller, path, query, headers, body: _ } = call;
+    let Call { http, caller, path, query, headers, reader, body: _ } = call;
     let asked = Asked::of(path, query)?;
     let offered =
         [media::EVENT_STREAM, media::NDJSON, media::CLOUD_EVENTS, media::CLOUD_EVENT, media::JSON];
     let form = match media::accepted(&headers, &offered) {
         _ if asked.binary_event => Form::BinaryCloudEvent,
         Some(media::EVENT_STREAM) => {
-            return tail::answer(http, &caller, asked, &headers).await;
+            return tail::answer(http, &caller, asked, &headers, reader).await;
         }
         Some(media::NDJSON) => Form::Lines,
         Some(media::CLOUD_EVENTS) => Form::CloudEvents,

@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Response};
 use super::problem;
 use super::{Http, transcode};
 use crate::caller::Caller;
+use crate::edge::answers::Reader;
 use crate::edge::body::refused;
 use crate::error::{Error, Reason, Result};
 
@@ -71,6 +72,8 @@ pub(super) struct Call {
     /// Parameters of the query, in their order, decoded.
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
+    /// Who takes a large answer.
+    pub(super) reader: Option<Arc<Reader>>,
     pub(super) body: Body,
 }
 
@@ -119,7 +122,8 @@ pub(super) fn router(routes: Vec<Route>, http: Arc<Http>) -> Router {
                     Ok(Query(query)) => {
                         let (parts, body) = request.into_parts();
                         let headers = parts.headers;
-                        let call = Call { http, caller, path, query, headers, body };
+                        let reader = parts.extensions.get::<Arc<Reader>>().cloned();
+                        let call = Call { http, caller, path, query, headers, reader, body };
                         match &*operation {
                             Operation::Message(rpc) => transcode::answer(rpc, call).await,
                             Operation::Own(_, answer) => answer(call).await,

@@ -58,6 +58,7 @@ pub(super) fn routes() -> Vec<Route> {
     routes.extend(products());
     routes.extend(life());
     routes.extend(places());
+    routes.extend(access());
     routes.extend(others());
     routes
 }
@@ -149,8 +150,45 @@ fn places() -> Vec<Route> {
     ]
 }
 
+fn access() -> Vec<Route> {
+    vec![
+        rpc!(GET "/v1/whoami" [] "query", GovernanceService/WhoAmI(WhoAmIRequest) -> WhoAmIResponse,
+            |broker, caller, asked| broker.catalogue().who_am_i(caller, asked)),
+        rpc!(GET "/v1/keys" [] "query", GovernanceService/ListKeys(ListKeysRequest) -> ListKeysResponse,
+            |broker, caller, asked| broker.catalogue().list_keys(caller, asked)),
+        rpc!(POST "/v1/keys" [] "body", GovernanceService/CreateKey(CreateKeyRequest) -> CreateKeyResponse,
+            |broker, caller, asked| broker.catalogue().create_key(caller, asked).await),
+        rpc!(POST "/v1/keys/{id}/revoke" ["id"] "body", GovernanceService/RevokeKey(RevokeKeyRequest) -> RevokeKeyResponse,
+            |broker, caller, asked| broker.catalogue().revoke_key(caller, asked).await),
+        rpc!(POST "/v1/products/{name}/access-requests" ["product"] "body", GovernanceService/RequestAccess(RequestAccessRequest) -> RequestAccessResponse,
+            |broker, caller, asked| broker.catalogue().request_access(caller, asked).await),
+        rpc!(GET "/v1/access-requests" [] "query", GovernanceService/ListAccessRequests(ListAccessRequestsRequest) -> ListAccessRequestsResponse,
+            |broker, caller, asked| broker.catalogue().list_access_requests(caller, asked)),
+        rpc!(POST "/v1/access-requests/{id}/approve" ["id"] "body", GovernanceService/ApproveAccess(ApproveAccessRequest) -> ApproveAccessResponse,
+            |broker, caller, asked| broker.catalogue().approve_access(caller, asked).await),
+        rpc!(POST "/v1/access-requests/{id}/deny" ["id"] "body", GovernanceService/DenyAccess(DenyAccessRequest) -> DenyAccessResponse,
+            |broker, caller, asked| broker.catalogue().deny_access(caller, asked).await),
+        rpc!(GET "/v1/grants" [] "query", GovernanceService/ListGrants(ListGrantsRequest) -> ListGrantsResponse,
+            |broker, caller, asked| broker.catalogue().list_grants(caller, asked)),
+        rpc!(POST "/v1/grants" [] "body", GovernanceService/CreateGrant(CreateGrantRequest) -> CreateGrantResponse,
+            |broker, caller, asked| broker.catalogue().create_grant(caller, asked).await),
+        rpc!(POST "/v1/grants/{id}/revoke" ["id"] "body", GovernanceService/RevokeGrant(RevokeGrantRequest) -> RevokeGrantResponse,
+            |broker, caller, asked| broker.catalogue().revoke_grant(caller, asked).await),
+        rpc!(GET "/v1/access" [] "query", GovernanceService/CheckAccess(CheckAccessRequest) -> CheckAccessResponse,
+            |broker, caller, asked| broker.catalogue().check_access(caller, asked)),
+        rpc!(GET "/v1/audit" [] "query", GovernanceService/ListAudit(ListAuditRequest) -> ListAuditResponse,
+            |broker, caller, asked| broker.list_audit(caller, asked).await),
+        rpc!(GET "/v1/audit/verification" [] "query", GovernanceService/VerifyAudit(VerifyAuditRequest) -> VerifyAuditResponse,
+            |broker, caller, asked| broker.verify_audit(caller, asked).await),
+    ]
+}
+
 fn others() -> Vec<Route> {
     vec![
+        rpc!(GET "/v1/lineage" [] "query", LineageService/GetLineage(GetLineageRequest) -> GetLineageResponse,
+            |broker, caller, asked| broker.catalogue().get_lineage(caller, asked)),
+        rpc!(GET "/v1/products/{name}/impact" ["product"] "query", LineageService/GetImpact(GetImpactRequest) -> GetImpactResponse,
+            |broker, caller, asked| broker.catalogue().get_impact(caller, asked)),
         rpc!(GET "/v1/cursors" [] "query", SubscriptionService/ListCursors(ListCursorsRequest) -> ListCursorsResponse,
             |broker, caller, asked| broker.list_cursors(caller, asked)),
         rpc!(DELETE "/v1/cursors/{cursor}" ["cursor"] "query", SubscriptionService/DeleteCursor(DeleteCursorRequest) -> DeleteCursorResponse,

@@ -33,8 +33,10 @@ use super::read::{Asked, records_of, too_many_partitions};
 use super::{Http, media, position, problem};
 use crate::access::Rpc;
 use crate::caller::Caller;
+use crate::edge::answers::Reader;
+use crate::edge::body::LOOK_AGAIN;
 use crate::edge::call::panicked;
-use crate::edge::memory::Cut;
+use crate::edge::cut::Cut;
 use crate::error::{Error, Result};
 use crate::record::{Subscription, envelope};
 
@@ -53,6 +55,7 @@ pub(super) async fn answer(
     caller: &Caller,
     asked: Asked,
     headers: &HeaderMap,
+    reader: Option<Arc<Reader>>,
 ) -> Result<Response<Body>> {
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let from = last.filter(|id| !id.is_empty()).unwrap_or(&asked.from);
@@ -70,6 +73,7 @@ pub(super) async fn answer(
     let mut tail = Tail {
         subscription,
         sender,
+        reader,
         cut: Cut::of_task(),
         deadline: http.broker.config().http.tail_deadline.into(),
         product: asked.product,
@@ -98,6 +102,8 @@ pub(super) async fn answer(
 struct Tail {
     subscription: Subscription,
     sender: mpsc::Sender<Bytes>,
+    /// Whose room it takes, beside that of the pieces that the connection has.
+    reader: Option<Arc<Reader>>,
     /// Ends the task that answers the call.
     cut: Arc<Cut>,
     deadline: Duration,
@@ -135,6 +141,7 @@ impl Tail {
         self.comment("positions");
         loop {
             self.hand_over().await?;
+            self.room().await?;
             let message = tokio::select! {
                 message = self.subscription.next() => message,
                 () = self.sender.closed() => return Err(Gone),
@@ -143,6 +150,11 @@ impl Tail {
                 None => return Ok(None),
                 Some(Err(error)) => return Ok(Some(error)),
                 Some(Ok(message)) => {
+                    // What is told of it waits in a piece, in another one that is handed over, and
+                    // in the message.
+                    let bytes: usize = message.batches.iter().map(|batch| batch.batch.len()).sum();
+                    let _held =
+                        self.reader.as_ref().map(|reader| reader.hold(2 * PIECE_BYTES + bytes));
                     if let Err(error) = self.write(message).await? {
                         return Ok(Some(error));
                     }
@@ -204,6 +216,18 @@ impl Tail {
     fn comment(&mut self, text: &str) {
         let id = position::cursor(&self.positions);
         self.piece.extend_from_slice(format!(": {text}\nid: {id}\n\n").as_bytes());
+    }
+
+    /// Waits until there is room for another message.
+    async fn room(&self) -> Result<(), Gone> {
+        let Some(reader) = &self.reader else { return Ok(()) };
+        while reader.expect(2 * PIECE_BYTES + MESSAGE_BYTES as usize).is_none() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.sender.closed() => return Err(Gone),
+            }
+        }
+        Ok(())
     }
 
     /// Hands the piece over, unless nobody takes it in time.

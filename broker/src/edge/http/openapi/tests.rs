@@ -16,8 +16,15 @@ use super::DOCUMENT;
 const OWN: &str = include_str!("own.json");
 
 /// Services whose unary calls all have a route.
-const SERVICES: [&str; 5] =
-    ["RecordService", "CatalogService", "SchemaService", "SubscriptionService", "AdminService"];
+const SERVICES: [&str; 7] = [
+    "RecordService",
+    "CatalogService",
+    "SchemaService",
+    "SubscriptionService",
+    "LineageService",
+    "GovernanceService",
+    "AdminService",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -5,7 +5,7 @@ use http::Request;
 use meshlog_proto::v1;
 
 use super::{Answer, Port};
-use crate::config::{HttpConfig, QuotaConfig};
+use crate::config::{HttpConfig, MetricsConfig, QuotaConfig};
 use crate::edge::connection::Peer;
 use crate::{Caller, Config};
 
@@ -72,6 +72,112 @@ async fn with_a_key_in_the_broker_only_health_and_preflights_need_none() {
     remote(&port, "GET /v1/products/sandbox.a", &with_key).await.ok();
     let nothing = remote(&port, "GET /nothing", &with_key).await;
     assert_eq!(nothing.refused(), (403, "PERMISSION_DENIED".to_owned()));
+}
+
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_can_read_why_it_was_refused() {
+    let http = HttpConfig { allowed_origins: vec![ORIGIN.1.to_owned()], ..HttpConfig::default() };
+    let port = Port::open_with(Config { http, ..Config::default() }).await;
+    let key = key(&port).await;
+    let cors = "access-control-allow-origin";
+    let host = ("host", "localhost");
+    let refused = remote(&port, "GET /v1/server", &[host, ORIGIN]).await;
+    assert_eq!(refused.refused(), (401, "CREDENTIAL_MISSING".to_owned()));
+    assert_eq!(refused.header(cors), ORIGIN.1);
+    assert!(refused.header("access-control-expose-headers").contains("meshlog-reason"));
+    let with_key = [host, ORIGIN, ("authorization", key.as_str())];
+    let refused = remote(&port, "GET /nothing", &with_key).await;
+    assert_eq!(refused.refused(), (403, "PERMISSION_DENIED".to_owned()));
+    assert_eq!(refused.header(cors), ORIGIN.1);
+    let web = [host, ORIGIN, ("content-type", "application/grpc-web+proto")];
+    let refused = remote(&port, "POST /meshlog.v1.AdminService/GetServerInfo", &web).await;
+    assert_eq!((refused.header("grpc-status"), refused.header(cors)), ("16", ORIGIN.1));
+
+    let other = ("origin", "https://evil.example");
+    let refused = remote(&port, "GET /v1/server", &[host, other]).await;
+    assert_eq!(
+        refused.refused(),
+        (403, "ORIGIN_REFUSED".to_owned()),
+        "not whether a key is missing"
+    );
+    assert_eq!(refused.header(cors), "");
+    let own = remote(&port, "GET /v1/server", &[host]).await;
+    assert_eq!(own.header(cors), "");
+    assert_eq!(own.header("cross-origin-resource-policy"), "same-origin");
+}
+
+#[tokio::test]
+async fn figures_of_products_are_for_those_who_may_see_them() {
+    let metrics = MetricsConfig { per_product: true, ..MetricsConfig::default() };
+    let port = Port::open_with(Config { metrics, ..Config::default() }).await;
+    let catalogue = port.broker.catalogue();
+    let caller = Caller::default();
+    let contacts = vec!["a@example.org".to_owned()];
+    let request = v1::CreateProductRequest {
+        product: Some(v1::Product {
+            name: "hr.salaries".into(),
+            owner: "one".into(),
+            description: "For a test.".into(),
+            classification: v1::Classification::Restricted.into(),
+            ..Default::default()
+        }),
+        value_schema: Some(v1::SchemaSource {
+            format: v1::SchemaFormat::Opaque.into(),
+            media_type: "text/plain".into(),
+            reason: "It is a test.".into(),
+            ..Default::default()
+        }),
+        new_domain: Some(v1::Domain::default()),
+        new_team: Some(v1::Team { contacts: contacts.clone(), ..Default::default() }),
+        ..Default::default()
+    };
+    catalogue.create_product(&caller, request).await.unwrap();
+    let team = v1::Team { name: "two".into(), contacts, ..Default::default() };
+    let request = v1::CreateTeamRequest { team: Some(team), validate_only: false };
+    catalogue.create_team(&caller, request).await.unwrap();
+    let key = async |team: &str| {
+        let key = v1::ApiKey { team: team.into(), admin: team.is_empty(), ..Default::default() };
+        let request = v1::CreateKeyRequest { key: Some(key), validate_only: false };
+        let made = catalogue.create_key(&caller, request).await.unwrap();
+        format!("Bearer {}", made.secret)
+    };
+    let (admin, owner, stranger) = (key("").await, key("one").await, key("two").await);
+    for key in [admin, owner] {
+        let answer = remote(&port, "GET /metrics/products", &[("authorization", &key)]).await;
+        let page = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(answer.status == 200 && page.contains("hr.salaries"), "{page}");
+    }
+    let answer = remote(&port, "GET /metrics/products", &[("authorization", &stranger)]).await;
+    assert_eq!(answer.refused(), (403, "PERMISSION_DENIED".to_owned()));
+    port.create("sandbox.seen", 1).await;
+    let answer = remote(&port, "GET /metrics/products", &[("authorization", &stranger)]).await;
+    let page = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(page.contains("sandbox.seen") && !page.contains("hr.salaries"), "{page}");
+}
+
+#[tokio::test]
+async fn access_audit_and_lineage_are_there_over_http() {
+    let port = Port::with_product("sandbox.a", 1).await;
+    let json = [("content-type", "application/json")];
+    let made = port.call("POST /v1/keys", &json, r#"{"key": {"admin": true}}"#).await.ok();
+    let key = format!("Bearer {}", made["secret"].as_str().unwrap());
+    let with_key = [("authorization", key.as_str())];
+    let get = async |path: &str| remote(&port, &format!("GET {path}"), &with_key).await.ok();
+    let me = get("/v1/whoami").await;
+    assert_eq!((&me["admin"], &me["authentication_required"]), (&true.into(), &true.into()));
+    let allowed = get("/v1/access?product=sandbox.a&permission=PERMISSION_CONSUME").await;
+    assert_eq!(allowed["allowed"], true);
+    assert_eq!(get("/v1/keys").await["keys"][0]["id"], made["key"]["id"]);
+    get("/v1/lineage?product=sandbox.a").await;
+    get("/v1/products/sandbox.a/impact").await;
+    assert!(get("/v1/audit").await["records"].as_array().unwrap().len() > 1);
+    assert!(get("/v1/audit/verification").await["records"].as_str().unwrap() != "0");
+    assert_eq!(get("/v1/grants").await, serde_json::json!({}));
+    assert_eq!(get("/v1/access-requests").await, serde_json::json!({}));
+    let revoke = format!("POST /v1/keys/{}/revoke", made["key"]["id"].as_str().unwrap());
+    remote(&port, &revoke, &with_key).await.ok();
+    let refused = remote(&port, "GET /v1/whoami", &with_key).await;
+    assert_eq!(refused.refused(), (401, "KEY_REVOKED".to_owned()));
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ impl Port {
         let broker = Broker::open(config).unwrap();
         let drain = CancellationToken::new();
         let router = Services::new(&broker, &drain).await.unwrap().router();
-        let calls = Calls::new(broker.clone(), router, Limits::new(broker.config()));
+        let calls = Calls::new(broker.clone(), router, Limits::new(&broker));
         Self { broker, drain, calls }
     }
 
