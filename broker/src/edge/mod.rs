@@ -36,4 +36,4 @@ mod tls;
 mod watched;
 
 pub use local::LocalConnector;
-pub use server::{may_listen, serve};
+pub use server::{may_bind, may_listen, needs_keys, serve};
