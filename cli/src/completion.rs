@@ -12,9 +12,10 @@ use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use clap_complete::{CompletionCandidate, env::Shells};
-use meshlog_client::Catalog;
+use meshlog_client::{Catalog, Client, proto};
 
 use crate::{
+    credential::KeyArgs,
     exit::{Exit, Failure, Result},
     output::Out,
     settings::{File, ServerArgs, TlsArgs},
@@ -120,6 +121,41 @@ pub(crate) fn fields(word: &OsStr) -> Vec<CompletionCandidate> {
     })
 }
 
+/// Ids of keys.
+pub(crate) fn keys(word: &OsStr) -> Vec<CompletionCandidate> {
+    ask_broker(word, async |client| {
+        let keys = client.governance().list_keys(proto::ListKeysRequest::default()).await?;
+        let about = |key: &proto::ApiKey| match (key.admin, key.application.as_str()) {
+            (true, _) => format!("{} (administrator)", key.team),
+            (false, application) => format!("{} {application}", key.team),
+        };
+        Ok(keys.into_iter().map(|key| (key.id.clone(), about(&key))).collect())
+    })
+}
+
+/// Ids of requests for access that wait.
+pub(crate) fn access_requests(word: &OsStr) -> Vec<CompletionCandidate> {
+    ask_broker(word, async |client| {
+        let request = proto::ListAccessRequestsRequest::default();
+        let requests = client.governance().list_access_requests(request).await?;
+        let named = |one: proto::AccessRequest| {
+            (one.id, format!("{} for {}: {}", one.product, one.team, one.purpose))
+        };
+        Ok(requests.into_iter().map(named).collect())
+    })
+}
+
+/// Ids of grants.
+pub(crate) fn grants(word: &OsStr) -> Vec<CompletionCandidate> {
+    ask_broker(word, async |client| {
+        let grants = client.governance().list_grants(proto::ListGrantsRequest::default()).await?;
+        Ok(grants
+            .into_iter()
+            .map(|one| (one.id, format!("{}: {}", one.team, one.purpose)))
+            .collect())
+    })
+}
+
 /// Contexts of the configuration file.
 pub(crate) fn contexts(word: &OsStr) -> Vec<CompletionCandidate> {
     let contexts = File::load().map(|file| file.context).unwrap_or_default();
@@ -134,11 +170,18 @@ fn ask<F>(word: &OsStr, names: F) -> Vec<CompletionCandidate>
 where
     F: AsyncFnOnce(Catalog) -> Result<Vec<Named>>,
 {
+    ask_broker(word, async move |client: Client| names(client.catalog()).await)
+}
+
+fn ask_broker<F>(word: &OsStr, names: F) -> Vec<CompletionCandidate>
+where
+    F: AsyncFnOnce(Client) -> Result<Vec<Named>>,
+{
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
     let found = runtime.block_on(async {
-        let asking = async { names(server().connect().await?.catalog()).await };
+        let asking = async { names(server().connect_silently().await?).await };
         tokio::time::timeout(PATIENCE, asking).await
     });
     // A name that is still being looked up must not hold the shell.
@@ -184,5 +227,12 @@ fn server() -> ServerArgs {
         tls_cert: file("--tls-cert"),
         tls_key: file("--tls-key"),
     };
-    ServerArgs { server: flag("--server"), context: flag("--context"), application: None, tls }
+    ServerArgs {
+        server: flag("--server"),
+        context: flag("--context"),
+        application: None,
+        key: KeyArgs { key_file: file("--key-file") },
+        insecure_send_key: words.iter().any(|word| word == "--insecure-send-key"),
+        tls,
+    }
 }

@@ -58,6 +58,7 @@ impl Exit {
             | "TAG_VALUE_INVALID"
             | "SUCCESSOR_CYCLE"
             | "QUERY_INVALID"
+            | "UNENCRYPTED"
             | "SCHEMA_VERSION_REQUIRED" => Self::Usage,
             "PRODUCT_NOT_FOUND"
             | "TEAM_NOT_FOUND"
@@ -207,7 +208,8 @@ impl From<meshlog_client::Error> for Failure {
 impl From<meshlog_broker::Error> for Failure {
     fn from(error: meshlog_broker::Error) -> Self {
         let exit = Exit::of_reason(error.reason().text()).unwrap_or(Exit::Error);
-        Self::new(exit, error.to_string())
+        let reason = Some(error.reason().text().to_owned());
+        Self { reason, ..Self::new(exit, error.to_string()) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | File | What |
 //! |---|---|
 //! | `settings.rs` | flag, environment, context, configuration file, default, in that order |
+//! | `credential.rs`, `permission.rs` | the key that commands send and the files that hold one; what one may be allowed to do |
 //! | `output.rs` | the one place that writes to standard output and standard error |
 //! | `noun.rs`, `change.rs`, `confirm.rs` | what commands that list, change and delete have in common |
 //! | `exit.rs` | exit codes, and failures as sentences |
@@ -13,6 +14,7 @@
 //! | `log.rs`, `telemetry.rs`, `notify.rs` | what a broker tells while it runs: log lines, OpenTelemetry, the service manager |
 //! | `mesh.rs` | the flights mesh that `quickstart` loads |
 
+mod access;
 mod audit;
 mod backup;
 mod bench;
@@ -21,6 +23,7 @@ mod completion;
 mod config;
 mod confirm;
 mod consume;
+mod credential;
 mod csv_input;
 mod cursor;
 mod doctor;
@@ -28,7 +31,9 @@ mod domain;
 mod envelope;
 mod exit;
 mod impact;
+mod init;
 mod input;
+mod key;
 mod lineage;
 mod log;
 mod man;
@@ -36,6 +41,7 @@ mod mesh;
 mod notify;
 mod noun;
 mod output;
+mod permission;
 mod produce;
 mod product;
 mod progress;
@@ -192,6 +198,40 @@ enum Command {
   meshlog audit verify"
     )]
     Audit(audit::AuditCommand),
+    /// Make the first key of a broker: from then on every call must say who makes it
+    ///
+    /// Works on the directory of a broker that does not run. The key is an administrator's; it is shown
+    /// this once, and the broker keeps only a hash of it.
+    #[command(before_help = "Examples:
+  meshlog init --output-file admin.key
+  meshlog init --data-dir ./data -o json
+  meshlog init --rescue > admin.key        when every administrator's key is lost")]
+    Init(init::Init),
+    /// Make, list and revoke keys
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog key create --team billing --output-file billing.key
+  meshlog key list"
+    )]
+    Key(key::KeyCommand),
+    /// Say who one is to the broker
+    #[command(
+        name = "whoami",
+        before_help = "Examples:
+  meshlog whoami
+  meshlog whoami --key-file billing.key -o json"
+    )]
+    WhoAmI(key::WhoAmI),
+    /// Who may do what: requests for access, and grants
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog access requests
+  meshlog access approve 01jx3m7v9k5t2q8w4r6y0z1a2b --expires 90d
+  meshlog access check consume --product ops.flights"
+    )]
+    Access(access::AccessCommand),
     /// Facts about a broker
     #[command(
         subcommand,
@@ -300,6 +340,10 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
             Command::Audit(command) => Box::pin(command.run(out)).await,
+            Command::Init(args) => Box::pin(args.run(out)).await,
+            Command::Key(command) => command.run(out).await,
+            Command::WhoAmI(args) => args.run(out).await,
+            Command::Access(command) => Box::pin(command.run(out)).await,
             Command::Server(command) => command.run(out).await,
             Command::Tls(command) => command.run(out),
             Command::Config(command) => command.run(out),

@@ -242,6 +242,11 @@ pub(crate) enum Paint {
     Yellow = 33,
 }
 
+/// Words for a person about the command itself, where no [`Out`] is at hand.
+pub(crate) fn warn(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Whether standard error is a terminal, so that progress may be drawn there.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()

@@ -87,6 +87,10 @@ impl Serve {
         let mut stop = Stop::listen()?;
         let mut manager = Manager::of_environment();
         let broker = open(config).await?;
+        if let Err(refused) = edge::may_listen(&broker, listen) {
+            broker.close().await?;
+            return Err(Failure::usage(refused.to_string()));
+        }
         let address = announce(&listener, out)?;
         manager.ready(&format!("listening on {address}"));
         let _reloads = AbortOnDropHandle::new(tokio::spawn(reload(broker.clone())));
@@ -124,7 +128,7 @@ async fn reload(broker: Broker) {
 
 /// Binds an address that these settings may serve.
 pub(crate) async fn bind(config: &Config, address: SocketAddr) -> Result<TcpListener> {
-    edge::may_listen(config, address).map_err(|error| Failure::usage(error.to_string()))?;
+    edge::may_bind(config, address).map_err(|error| Failure::usage(error.to_string()))?;
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::new(
             Exit::Error,

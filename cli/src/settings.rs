@@ -10,6 +10,7 @@
 //! [context.lab]
 //! server = "127.0.0.1:7421"
 //! application = "night-shift"
+//! key_file = "/home/me/lab.key"
 //!
 //! [serve]
 //! listen = "127.0.0.1:7420"
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     completion,
+    credential::{KeyArgs, Place},
     exit::{Exit, Failure, Result},
     log::LogFormat,
     telemetry,
@@ -65,6 +67,12 @@ pub(crate) struct ServerArgs {
     /// of the context, or meshlog-cli]
     #[arg(long, value_name = "NAME")]
     pub(crate) application: Option<String>,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// Send the key also to another machine that does not encrypt, where everybody on the way can
+    /// read it; for a lab
+    #[arg(long)]
+    pub(crate) insecure_send_key: bool,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
 }
@@ -163,6 +171,8 @@ pub(crate) struct Resolved {
     pub(crate) server: Setting<String>,
     /// What this program calls itself.
     pub(crate) application: Setting<String>,
+    /// Where the key is that says who calls, if there is one.
+    pub(crate) key: Option<Setting<Place>>,
     /// Files for encrypted connections, by the name of their setting.
     pub(crate) tls_files: Vec<(&'static str, Setting<PathBuf>)>,
 }
@@ -187,8 +197,25 @@ impl Resolved {
 impl ServerArgs {
     /// Connects to the broker.
     pub(crate) async fn connect(&self) -> Result<Client> {
+        self.connect_warning(true).await
+    }
+
+    /// As [`ServerArgs::connect`], without a word to a person.
+    pub(crate) async fn connect_silently(&self) -> Result<Client> {
+        self.connect_warning(false).await
+    }
+
+    async fn connect_warning(&self, warns: bool) -> Result<Client> {
         let resolved = self.resolve()?;
-        connect_as(&resolved.server.value, &resolved.application.value, resolved.tls()).await
+        let key = resolved.key.as_ref().map(|key| key.value.read(warns)).transpose()?;
+        let config = ClientConfig {
+            application: resolved.application.value.clone(),
+            tls: resolved.tls(),
+            key,
+            allow_unencrypted_key: self.insecure_send_key,
+            ..ClientConfig::default()
+        };
+        connect_with(&resolved.server.value, config).await
     }
 
     /// The address: flag, environment, context, file, default.
@@ -232,13 +259,26 @@ impl ServerArgs {
             .or_else(|| environment("MESHLOG_APPLICATION"))
             .or_else(|| chosen.and_then(|context| context.application.clone()).map(of_context))
             .unwrap_or_else(|| Setting::new(DEFAULT_APPLICATION.into(), Source::Default));
-        // The files of a context are for its broker, not for one that was named otherwise.
+        // What stands in the file is for the broker that it names, not for one named otherwise: a key
+        // must not go to another one.
         let of_context = match &server.source {
             Source::Context(name) => chosen.map(|context| (name.as_str(), context)),
             _ => None,
         };
         let tls_files = self.tls.resolve(of_context);
-        Ok(Resolved { context, server, application, tls_files })
+        let key_of_file = match (&server.source, of_context) {
+            (Source::Context(name), Some((_, context))) => {
+                let file = context.key_file.clone();
+                file.map(|file| Setting::new(file, Source::Context(name.clone())))
+            }
+            (Source::File | Source::Default, _) => {
+                file.key_file.clone().map(|file| Setting::new(file, Source::File))
+            }
+            _ => None,
+        };
+        let named = matches!(&context, Some(context) if matches!(context.source, Source::Flag(_)));
+        let key = self.key.resolve(key_of_file, named);
+        Ok(Resolved { context, server, application, key, tls_files })
     }
 }
 
@@ -250,15 +290,16 @@ pub(crate) fn environment(name: &'static str) -> Option<Setting<String>> {
 
 /// Connects under the name of this program.
 pub(crate) async fn connect(address: &str) -> Result<Client> {
-    connect_as(address, DEFAULT_APPLICATION, None).await
+    let application = DEFAULT_APPLICATION.to_owned();
+    connect_with(address, ClientConfig { application, ..ClientConfig::default() }).await
 }
 
-async fn connect_as(address: &str, application: &str, tls: Option<TlsConfig>) -> Result<Client> {
-    let config = ClientConfig { application: application.into(), tls, ..ClientConfig::default() };
+async fn connect_with(address: &str, config: ClientConfig) -> Result<Client> {
     Client::connect_with(address, config).await.map_err(|error| {
         let hint = match error.reason() {
             "UNREACHABLE" => ", or name another broker with --server HOST:PORT",
             "UNTRUSTED" => " (--tls-ca FILE, --server HOST:PORT)",
+            "UNENCRYPTED" => " (--tls-ca FILE; --insecure-send-key for a lab)",
             _ => "",
         };
         let failure = Failure::from(error);
@@ -272,6 +313,8 @@ async fn connect_as(address: &str, application: &str, tls: Option<TlsConfig>) ->
 pub(crate) struct File {
     /// Address of the broker that client commands talk to. Default: 127.0.0.1:7420.
     pub(crate) server: Option<String>,
+    /// File with the key that says who calls, for the broker at `server`.
+    pub(crate) key_file: Option<PathBuf>,
     /// The context in use unless another one is named.
     pub(crate) current_context: Option<String>,
     /// Brokers by name.
@@ -293,6 +336,8 @@ pub(crate) struct Context {
     pub(crate) server: String,
     /// What this program calls itself there. Default: meshlog-cli.
     pub(crate) application: Option<String>,
+    /// File with the key that says who calls there.
+    pub(crate) key_file: Option<PathBuf>,
     /// File with the authority that vouches for it.
     pub(crate) tls_ca: Option<PathBuf>,
     /// File with the certificate to show to it.

@@ -119,7 +119,9 @@ impl TlsCommand {
              In the configuration file of the broker (`meshlog config path`):\n\n\
              [broker.tls]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\n\
              require_client_certificate = true\n\nOn the machine of a client, with these three files:\n\n\
-             meshlog server info --server {}:7420 --tls-ca {} \\\n    --tls-cert {} --tls-key {}",
+             meshlog server info --server {}:7420 --tls-ca {} \\\n    --tls-cert {} --tls-key {}\n\n\
+             With keys instead of certificates for clients, leave the last two lines of [broker.tls] out and \
+             make the first key:\n\nmeshlog init",
             view.hosts.join(", "),
             view.client,
             view.expires,

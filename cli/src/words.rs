@@ -1,6 +1,7 @@
 //! Values of the contract as the words and times a person reads.
 
 use jiff::Timestamp;
+use meshlog_broker::config::Span;
 
 use crate::exit::{Exit, Failure, Result};
 
@@ -35,6 +36,18 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let time = text.parse().ok();
     time.or_else(|| Some(day(text.parse().ok()?)?.timestamp())).ok_or_else(|| {
         "write it as a day such as 2027-01-31, or as a time such as 2027-01-31T12:00:00Z".into()
+    })
+}
+
+/// When something ends, as a person wrote it: so long from now, or as [`parse_time`].
+pub(crate) fn parse_end(text: &str) -> Result<Timestamp, String> {
+    if let Ok(Span(from_now)) = text.parse() {
+        return Timestamp::now().checked_add(from_now).map_err(|_| format!("`{text}` is too long"));
+    }
+    parse_time(text).map_err(|_| {
+        "write it as a time from now such as 90d or 12h, or as a day such as 2027-01-31, or as a \
+         time such as 2027-01-31T12:00:00Z"
+            .into()
     })
 }
 
@@ -149,6 +162,17 @@ mod tests {
         assert_eq!(time(Some(to_wire(day))), Some(day));
         for wrong in ["", "soon", "2027-13-01", "31.01.2027"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_so_long_from_now_or_a_moment() {
+        let from = Timestamp::now();
+        let soon = parse_end("1d 12h").unwrap().duration_since(from).as_hours();
+        assert!((36..=37).contains(&soon), "{soon}");
+        assert_eq!(parse_end("2027-01-31"), parse_time("2027-01-31"));
+        for wrong in ["", "soon", "90", "-1d", "99999999999d"] {
+            assert!(parse_end(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -480,7 +480,7 @@ impl std::fmt::Debug for Catalog {
     }
 }
 
-fn absent(what: &str) -> Error {
+pub(crate) fn absent(what: &str) -> Error {
     let message = format!("the broker's answer lacks its `{what}`");
     Error::new(Code::Internal, reason::PROTOCOL, message)
 }

@@ -3,7 +3,7 @@
 use meshlog_proto::v1;
 
 use crate::{
-    Catalog, ClientConfig, Connector, ConsumerBuilder, ProducerBuilder, Result,
+    Catalog, ClientConfig, Connector, ConsumerBuilder, Governance, ProducerBuilder, Result,
     transport::{Connection, Transport},
 };
 
@@ -20,7 +20,8 @@ impl Client {
     /// settings.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` if the address cannot be understood, `UNREACHABLE` if no broker answers.
+    /// `INVALID_ARGUMENT` if the address cannot be understood, `UNENCRYPTED` if a key would go to another
+    /// machine without encryption, `UNREACHABLE` if no broker answers.
     pub async fn connect(address: impl AsRef<str>) -> Result<Self> {
         Self::connect_with(address, ClientConfig::default()).await
     }
@@ -82,6 +83,12 @@ impl Client {
     #[must_use]
     pub fn catalog(&self) -> Catalog {
         Catalog::new(self.calls.clone())
+    }
+
+    /// Keys, grants and requests for access; who this client is to the broker.
+    #[must_use]
+    pub fn governance(&self) -> Governance {
+        Governance::new(self.calls.clone())
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Key;
+
 /// Settings of a [`Client`](crate::Client).
 ///
 /// ```
@@ -27,6 +29,12 @@ pub struct ClientConfig {
     /// How to encrypt connections. `None` takes an address without a scheme, and one with
     /// `http://`, unencrypted, and trusts the authorities of this machine for `https://`.
     pub tls: Option<TlsConfig>,
+    /// What says who calls, sent with every call: a key of the broker, or a token of its issuer.
+    /// `None`: nothing is said, which a broker that has keys refuses.
+    pub key: Option<Key>,
+    /// Send the key also over connections to other machines that are not encrypted, where everybody on
+    /// the way can read it. Default: no, which makes connecting fail.
+    pub allow_unencrypted_key: bool,
 }
 
 /// How connections to `https://` addresses are made. The files are read when a [`Client`](crate::Client)
@@ -53,6 +61,8 @@ impl Default for ClientConfig {
             stream_window: 4 << 20,
             connection_window: 16 << 20,
             tls: None,
+            key: None,
+            allow_unencrypted_key: false,
         }
     }
 }

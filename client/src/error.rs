@@ -69,6 +69,8 @@ pub(crate) mod reason {
     pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
     /// The broker did not prove who it is.
     pub(crate) const UNTRUSTED: &str = "UNTRUSTED";
+    /// The key would go to another machine without encryption.
+    pub(crate) const UNENCRYPTED: &str = "UNENCRYPTED";
     /// The connection ended while the call was under way.
     pub(crate) const CONNECTION_LOST: &str = "CONNECTION_LOST";
     /// A record was not acknowledged within the producer's delivery timeout.
@@ -155,7 +157,8 @@ impl Error {
     }
 
     /// Why, as a stable word programs branch on: a row of `docs/errors.md`, or one of this client's
-    /// own `UNREACHABLE`, `UNTRUSTED`, `CONNECTION_LOST`, `DELIVERY_TIMEOUT`, `CLOSED`, `PROTOCOL_VIOLATED`.
+    /// own `UNREACHABLE`, `UNTRUSTED`, `UNENCRYPTED`, `CONNECTION_LOST`, `DELIVERY_TIMEOUT`, `CLOSED`,
+    /// `PROTOCOL_VIOLATED`.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason

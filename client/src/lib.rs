@@ -25,6 +25,8 @@
 //! | [`Producer`] | appends records of one product in order: batches, pipelines, retries without duplicates |
 //! | [`Consumer`] | reads one product from a position and then live; resumes after a lost connection |
 //! | [`Catalog`] | products, schemas, domains, teams, and facts about the broker |
+//! | [`Governance`] | keys, grants and requests for access; who one is |
+//! | [`Key`] | what says who calls; sent with every call, shown nowhere |
 //! | [`Error`] | what failed, why, and whether an append may be in the log all the same |
 //!
 //! Every producer and every consumer has a connection of its own, because a few stalled streams can
@@ -40,6 +42,8 @@ mod client;
 mod config;
 mod consumer;
 mod error;
+mod governance;
+mod key;
 mod producer;
 mod record;
 mod time;
@@ -52,6 +56,8 @@ pub use client::Client;
 pub use config::{ClientConfig, TlsConfig};
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Records, StartAt};
 pub use error::{Applied, Code, Error, Result, Violation};
+pub use governance::Governance;
+pub use key::Key;
 pub use meshlog_proto::v1 as proto;
 pub use meshlog_proto::v1::Durability;
 pub use producer::{BatchDelivery, BatchOutcome, Delivery, OnFailure, Producer, ProducerBuilder};

@@ -24,6 +24,13 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/public/meshlog.v1.rs"));
 }
 
+/// Without the secret: what is written to a log must not hold it.
+impl std::fmt::Debug for v1::CreateKeyResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreateKeyResponse").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
 /// The record service as the server sees it. On the wire nothing differs from [`v1`]; in memory the
 /// record batch stays the bytes the producer sent, so that it is checked, hashed and stored without
 /// being decoded and encoded again.

@@ -57,6 +57,7 @@ impl Catalogue {
         }
         check_length("purpose", &request.purpose, MAX_PURPOSE_BYTES)?;
         check_length("application", &request.application, Caller::MAX_APPLICATION_BYTES)?;
+        check_end(request.expire_time, &mutation)?;
         let asked = match request.permissions.is_empty() {
             true => Permissions::of(&[Permission::Consume]),
             false => permissions_of(request.permissions()),
@@ -77,6 +78,7 @@ impl Catalogue {
             purpose: request.purpose,
             state: AccessRequestState::Pending.into(),
             owner: product.owner().to_owned(),
+            expire_time: request.expire_time,
             ..Default::default()
         };
         let oldest_decided = {
@@ -170,7 +172,8 @@ impl Catalogue {
         let mut mutation = self.begin().await;
         let before = self.pending_request(caller, Rpc::ApproveAccess, &request.id)?;
         check_length("reason", &request.reason, MAX_PURPOSE_BYTES)?;
-        check_end(request.expire_time, &mutation)?;
+        let ends = request.expire_time.or(before.expire_time);
+        check_end(ends, &mutation)?;
         let product = self.find(&before.product_id).ok_or_else(|| not_found(&request.id))?;
         let asked = permissions_of(before.permissions());
         self.allow_all(caller, Rpc::ApproveAccess, Resource::Product(&product), asked)?;
@@ -184,7 +187,7 @@ impl Catalogue {
             permissions: before.permissions.clone(),
             scope: Some(scope),
             purpose: before.purpose.clone(),
-            expire_time: request.expire_time,
+            expire_time: ends,
             request_id: before.id.clone(),
             ..Default::default()
         };
@@ -305,7 +308,7 @@ fn not_found(id: &str) -> Error {
     let shown = super::name::shown(id);
     Error::new(
         Reason::AccessRequestNotFound,
-        format!("there is no request `{shown}`; `meshlog access list` shows those there are"),
+        format!("there is no request `{shown}`; `meshlog access requests` shows those there are"),
     )
     .with("access_request", shown)
 }

@@ -175,6 +175,7 @@ pub(super) fn of_access_request(request: &v1::AccessRequest) -> Facts {
     facts.insert("state".to_owned(), request.state().as_str_name().into());
     put_text(&mut facts, "reason", &request.reason);
     put_text(&mut facts, "grant_id", &request.grant_id);
+    put_time(&mut facts, "expire_time", request.expire_time.as_ref());
     facts
 }
 

@@ -352,7 +352,7 @@ fn not_found(id: &str) -> Error {
     let shown = super::name::shown(id);
     Error::new(
         Reason::GrantNotFound,
-        format!("there is no grant `{shown}`; `meshlog access list` shows those there are"),
+        format!("there is no grant `{shown}`; `meshlog access grants` shows those there are"),
     )
     .with("grant", shown)
 }

@@ -43,4 +43,4 @@ mod watched;
 
 pub use local::LocalConnector;
 pub(crate) use memory::Memory;
-pub use server::{may_listen, serve};
+pub use server::{may_bind, may_listen, needs_keys, serve};

@@ -36,32 +36,58 @@ const REMINDER: Duration = Duration::from_secs(60);
 /// Pause after a failed accept, for instance when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether these settings may be served on this address. One that other machines can reach needs TLS
-/// and callers who prove who they are, because nothing else stands between them and every record.
+/// Whether these settings may take this address. One that other machines can reach needs TLS, because
+/// nothing else keeps keys and records from whoever is on the way. Who calls is for [`may_listen`].
 ///
 /// # Errors
 /// `ADDRESS_UNAVAILABLE`, with what to set.
-pub fn may_listen(config: &Config, address: SocketAddr) -> Result<()> {
-    if is_local(address) || config.edge.insecure_allow_remote || is_guarded(config) {
-        return Ok(());
-    }
-    let lacks = match config.tls.certificate {
-        None => {
+pub fn may_bind(config: &Config, address: SocketAddr) -> Result<()> {
+    let is_encrypted = config.tls.certificate.is_some();
+    match is_local(address) || config.edge.insecure_allow_remote || is_encrypted {
+        true => Ok(()),
+        false => Err(exposed(
+            address,
             "connections are not encrypted: set tls.certificate and tls.key (`meshlog tls init` makes \
-             some for a lab)"
-        }
-        Some(_) => {
-            "nobody proves who they are: set tls.client_ca and tls.require_client_certificate"
-        }
-    };
-    Err(Error::new(
+             some for a lab), and make the first key with `meshlog init`, so that callers prove who they \
+             are",
+        )),
+    }
+}
+
+/// Whether this broker may be served on this address. One that other machines can reach also needs
+/// callers who prove who they are, with keys or with certificates, because nothing else stands between
+/// them and every record.
+///
+/// # Errors
+/// `ADDRESS_UNAVAILABLE`, with what to do.
+pub fn may_listen(broker: &Broker, address: SocketAddr) -> Result<()> {
+    may_bind(broker.config(), address)?;
+    match needs_keys(broker.config(), address) && !broker.catalogue().is_protected() {
+        false => Ok(()),
+        true => Err(exposed(
+            address,
+            "nobody proves who they are: make the first key with `meshlog init`, or let certificates \
+             say it with tls.client_ca and tls.require_client_certificate",
+        )),
+    }
+}
+
+/// Whether these settings serve this address only if the broker has keys.
+#[must_use]
+pub fn needs_keys(config: &Config, address: SocketAddr) -> bool {
+    let is_open = config.edge.insecure_allow_remote || config.tls.require_client_certificate;
+    !is_local(address) && !is_open
+}
+
+fn exposed(address: SocketAddr, lacks: &str) -> Error {
+    Error::new(
         Reason::AddressUnavailable,
         format!(
             "{address} can be reached from other machines, and {lacks}; or listen on 127.0.0.1 or \
              [::1]; --insecure-allow-remote serves everybody, for a lab"
         ),
     )
-    .with("address", address))
+    .with("address", address)
 }
 
 /// Whether only programs of this machine can reach an address, however it is written.
@@ -69,9 +95,17 @@ fn is_local(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Whether connections are encrypted and callers prove who they are.
-fn is_guarded(config: &Config) -> bool {
-    config.tls.certificate.is_some() && config.tls.require_client_certificate
+/// What is missing on an address that other machines can reach; `None`: nothing.
+fn lacking(broker: &Broker) -> Option<&'static str> {
+    let config = broker.config();
+    let proves = config.tls.require_client_certificate || broker.catalogue().is_protected();
+    match (config.tls.certificate.is_some(), proves) {
+        (true, true) => None,
+        (false, true) => {
+            Some("connections are not encrypted: whoever is on the way reads keys and records")
+        }
+        (_, false) => Some("everybody who reaches this address can read and write everything"),
+    }
 }
 
 /// Serves a broker on a bound listener until `shutdown` resolves or the broker closes, then drains.
@@ -88,8 +122,8 @@ pub async fn serve(
     let address = listener.local_addr().map_err(|error| {
         Error::new(Reason::AddressUnavailable, format!("the listener has no address: {error}"))
     })?;
-    may_listen(broker.config(), address)?;
-    let is_open_to_all = !is_local(address) && !is_guarded(broker.config());
+    may_listen(&broker, address)?;
+    let is_local = is_local(address);
     let tls = Tls::open(&broker)?;
     let config = broker.config().edge.clone();
     let drain = CancellationToken::new();
@@ -130,11 +164,12 @@ pub async fn serve(
             _ = stalls.tick() => {
                 limits.memory.answers.cut_stalled();
             }
-            _ = reminders.tick(), if is_open_to_all => tracing::warn!(
-                %address,
-                "--insecure-allow-remote: everybody who reaches this address can read and write \
-                 everything"
-            ),
+            _ = reminders.tick(), if !is_local => {
+                // The first key may come while it runs.
+                if let Some(lacks) = lacking(&broker) {
+                    tracing::warn!(%address, "--insecure-allow-remote: {lacks}");
+                }
+            }
             () = journal_failed.cancelled(), if !failed => {
                 failed = true;
                 tracing::error!("the journal refuses appends; reads go on until a restart");
@@ -231,31 +266,75 @@ async fn encrypted(
 
 #[cfg(test)]
 mod tests {
+    use meshlog_proto::v1;
+
     use super::*;
+    use crate::Caller;
+
+    const REMOTE: [&str; 5] =
+        ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1", "[::ffff:0.0.0.0]:1"];
+
+    fn encrypted() -> Config {
+        let mut config = Config::default();
+        config.tls.certificate = Some("server.pem".into());
+        config
+    }
 
     #[test]
-    fn an_address_that_others_can_reach_needs_tls_and_proof_of_who_calls() {
+    fn an_address_that_others_can_reach_needs_tls() {
         let plain = Config::default();
         for local in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            may_listen(&plain, local.parse().unwrap()).unwrap();
+            may_bind(&plain, local.parse().unwrap()).unwrap();
+            assert!(!needs_keys(&plain, local.parse().unwrap()));
         }
-        let mut encrypted = Config::default();
-        encrypted.tls.certificate = Some("server.pem".into());
-        let mut guarded = encrypted.clone();
-        guarded.tls.require_client_certificate = true;
         let mut insecure = Config::default();
         insecure.edge.insecure_allow_remote = true;
-        for remote in
-            ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1", "[::ffff:0.0.0.0]:1"]
-        {
+        // A certificate of the client says nothing on a connection that is not encrypted.
+        let mut odd = Config::default();
+        odd.tls.require_client_certificate = true;
+        for remote in REMOTE {
             let remote = remote.parse().unwrap();
-            let refused = may_listen(&plain, remote).unwrap_err();
-            assert_eq!(refused.reason(), Reason::AddressUnavailable);
-            assert!(refused.to_string().contains("tls.certificate"), "{refused}");
-            let refused = may_listen(&encrypted, remote).unwrap_err();
-            assert!(refused.to_string().contains("who they are"), "{refused}");
-            may_listen(&guarded, remote).unwrap();
-            may_listen(&insecure, remote).unwrap();
+            for config in [&plain, &odd] {
+                let refused = may_bind(config, remote).unwrap_err();
+                assert_eq!(refused.reason(), Reason::AddressUnavailable);
+                for word in ["tls.certificate", "`meshlog tls init`", "`meshlog init`"] {
+                    assert!(refused.to_string().contains(word), "{refused}");
+                }
+            }
+            may_bind(&encrypted(), remote).unwrap();
+            may_bind(&insecure, remote).unwrap();
+            assert!(!needs_keys(&insecure, remote));
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_others_can_reach_needs_callers_who_prove_who_they_are() {
+        let mut with_certificates = encrypted();
+        with_certificates.tls.require_client_certificate = true;
+        let with_certificates = Broker::open(with_certificates).unwrap();
+        let (keyless, plain) =
+            (Broker::open(encrypted()).unwrap(), Broker::open(Config::default()).unwrap());
+        for remote in REMOTE {
+            let remote = remote.parse().unwrap();
+            may_listen(&with_certificates, remote).unwrap();
+            let refused = may_listen(&keyless, remote).unwrap_err();
+            assert_eq!(refused.reason(), Reason::AddressUnavailable);
+            for word in ["who they are", "`meshlog init`"] {
+                assert!(refused.to_string().contains(word), "{refused}");
+            }
+        }
+        for broker in [&keyless, &plain] {
+            let key = v1::ApiKey { admin: true, ..Default::default() };
+            let request = v1::CreateKeyRequest { key: Some(key), validate_only: false };
+            broker.catalogue().create_key(&Caller::new("test"), request).await.unwrap();
+        }
+        for remote in REMOTE {
+            let remote = remote.parse().unwrap();
+            may_listen(&keyless, remote).unwrap();
+            // Keys alone are none: anybody on the way could read them.
+            assert!(may_listen(&plain, remote).unwrap_err().to_string().contains("not encrypted"));
+        }
+        assert_eq!(lacking(&keyless), None);
+        assert!(lacking(&plain).unwrap().contains("not encrypted"));
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -168,7 +168,8 @@ fn load(config: &TlsConfig) -> Result<(Loaded, SystemTime)> {
     for one in &chain[1..] {
         expires = expires.min(expiry_of(one, certificate)?);
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| unusable(key, fault_of(error, "private key")))?;
     let wrong = |error: rustls::Error| unusable(certificate, error);
     let server = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -216,8 +217,9 @@ fn warn_if_open_to_all(key: &Path) {
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let all = CertificateDer::pem_file_iter(file).map_err(|error| unusable(file, error))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| unusable(file, error))?;
+    let unreadable = |error| unusable(file, fault_of(error, "certificate"));
+    let all = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(unreadable)?;
     match all.is_empty() {
         true => Err(unusable(file, "it holds no certificate")),
         false => Ok(all),
@@ -246,7 +248,56 @@ fn names_in(certificate: &CertificateDer<'_>) -> Result<PeerCertificate, String>
     Ok(found)
 }
 
+/// What is wrong with a file, and nothing of what is in it: that may be a private key, also where a
+/// certificate should be.
+fn fault_of(error: pem::Error, expected: &str) -> String {
+    match error {
+        pem::Error::Io(error) => format!("it cannot be read: {error}"),
+        pem::Error::NoItemsFound => format!("it holds no {expected}"),
+        pem::Error::SectionTooLarge => "it is too large".to_owned(),
+        _ => format!(
+            "it is not PEM; a {expected} begins and ends with a line of its own, with base64 between"
+        ),
+    }
+}
+
 fn unusable(file: &Path, why: impl std::fmt::Display) -> Error {
     let message = format!("{} cannot be used for TLS: {why}", file.display());
     Error::new(Reason::CertificateUnusable, message).with("file", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The library repeats what it could not read, and a key on one line is such a thing.
+    #[test]
+    fn what_is_wrong_with_a_key_is_told_without_the_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key.pem");
+        let config = TlsConfig {
+            certificate: Some(file.clone()),
+            key: Some(file.clone()),
+            ..TlsConfig::default()
+        };
+        for text in [
+            "-----BEGIN PRIVATE KEY----- U0VDUkVU -----END PRIVATE KEY-----",
+            "-----BEGIN PRIVATE KEY U0VDUkVU",
+            "-----BEGIN PRIVATE KEY-----\nU0VDUkVU\n",
+            "-----BEGIN PRIVATE KEY-----\nU0VDUkVU!\n-----END PRIVATE KEY-----\n",
+            "U0VDUkVU",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let bytes = format!("{:?}", "U0VDUkVU".as_bytes());
+            let bytes = bytes.trim_matches(['[', ']']);
+            let as_key = PrivateKeyDer::from_pem_file(&file).unwrap_err();
+            let as_key = unusable(&file, fault_of(as_key, "private key"));
+            let Err(as_certificate) = load(&config) else { panic!("{text} was taken") };
+            for error in [as_key, as_certificate] {
+                let shown = format!("{error} {error:?}");
+                assert!(shown.contains("key.pem"), "{shown}");
+                assert!(!shown.contains("U0VDUkVU") && !shown.contains(bytes), "{shown}");
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::edit::Edit;
 use crate::{
     completion,
+    credential::KeyArgs,
     exit::{Exit, Failure, Result},
     output::{Out, OutputArgs, Row},
     settings::{self, Context, File, TlsArgs},
@@ -23,7 +24,7 @@ pub(crate) enum ContextCommand {
   meshlog config context add night --server 127.0.0.1:7421 \\
     --application night-shift
   meshlog config context add prod --server broker.example:7420 \\
-    --tls-ca ca.pem")]
+    --tls-ca ca.pem --key-file billing.key")]
     Add(Add),
     /// Choose the context that commands use unless told otherwise
     #[command(before_help = "Example:
@@ -57,6 +58,8 @@ pub(crate) struct Add {
     /// What commands shall call themselves there [default: meshlog-cli]
     #[arg(long, value_name = "NAME", value_parser = parse_application)]
     application: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
     #[command(flatten)]
     tls: TlsArgs,
     /// Use it from now on
@@ -170,6 +173,7 @@ fn add(args: Add, out: &mut Out) -> Result<()> {
     let context = Context {
         server: args.server,
         application: args.application,
+        key_file: args.key.key_file.map(absolute).transpose()?,
         tls_ca: args.tls.tls_ca.map(absolute).transpose()?,
         tls_cert: args.tls.tls_cert.map(absolute).transpose()?,
         tls_key: args.tls.tls_key.map(absolute).transpose()?,
@@ -235,6 +239,8 @@ struct View {
     server: String,
     application: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tls_ca: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_cert: Option<PathBuf>,
@@ -249,6 +255,7 @@ impl View {
             name: name.to_owned(),
             server: context.server.clone(),
             application: context.application.clone(),
+            key_file: context.key_file.clone(),
             tls_ca: context.tls_ca.clone(),
             tls_cert: context.tls_cert.clone(),
             tls_key: context.tls_key.clone(),

@@ -57,6 +57,7 @@ impl Edit {
         let text = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         for (key, set) in [
             ("application", context.application.clone()),
+            ("key_file", text(&context.key_file)),
             ("tls_ca", text(&context.tls_ca)),
             ("tls_cert", text(&context.tls_cert)),
             ("tls_key", text(&context.tls_key)),

@@ -106,9 +106,11 @@ impl Show {
         let none = Setting::new(String::new(), Source::Default);
         let context = resolved.context.as_ref().unwrap_or(&none);
         let tls = resolved.tls_files.iter();
-        let tls: Vec<View> = tls
-            .map(|(name, file)| row(name, Some(file.value.display().to_string()), &file.source))
-            .collect();
+        let tls =
+            tls.map(|(name, file)| row(name, Some(file.value.display().to_string()), &file.source));
+        let key = resolved.key.iter();
+        let key = key.map(|key| row("key_file", Some(key.value.shown()), &key.source));
+        let credentials: Vec<View> = key.chain(tls).collect();
         let mut rows = vec![
             row(
                 "context",
@@ -127,7 +129,7 @@ impl Show {
             row("color", Some(color.0.into()), &color.1),
         ];
         // Behind `application`, those there are.
-        rows.splice(3..3, tls);
+        rows.splice(3..3, credentials);
         Ok(rows)
     }
 }

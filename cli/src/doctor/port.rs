@@ -13,7 +13,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Who has the address.
 pub(super) async fn look(config: &Config, address: SocketAddr) -> Finding {
     let error = match tokio::net::TcpListener::bind(address).await {
-        Ok(_) => match edge::may_listen(config, address) {
+        Ok(_) => match edge::may_bind(config, address) {
+            Ok(()) if edge::needs_keys(config, address) => {
+                return Finding::warning(
+                    WHAT,
+                    format!("{address} is free, and served only once the broker has keys"),
+                    "make the first one with `meshlog init`, unless that was done",
+                );
+            }
             Ok(()) => return Finding::ok(WHAT, format!("{address} is free")),
             Err(refused) => {
                 let advice = "see docs/guide/serve-other-machines.md, or listen on 127.0.0.1";
@@ -32,10 +39,13 @@ pub(super) async fn look(config: &Config, address: SocketAddr) -> Finding {
     let ask = async {
         let config = ClientConfig { application: "meshlog-cli".into(), ..ClientConfig::default() };
         let client = Client::connect_with(address.to_string(), config).await.ok()?;
-        client.catalog().server_info().await.ok()
+        Some(client.catalog().server_info().await)
     };
     match tokio::time::timeout(ANSWER_WITHIN, ask).await.ok().flatten() {
-        Some(info) => {
+        Some(Err(error)) if error.reason() == "CREDENTIAL_MISSING" => {
+            Finding::ok(WHAT, format!("a broker that wants to know who calls listens on {address}"))
+        }
+        Some(Ok(info)) => {
             let storage = info.storage.unwrap_or_default();
             let found = format!(
                 "a broker of version {} with {} products listens on {address}",
@@ -57,7 +67,7 @@ pub(super) async fn look(config: &Config, address: SocketAddr) -> Finding {
             }
             Finding::ok(WHAT, found)
         }
-        None => Finding::problem(
+        Some(Err(_)) | None => Finding::problem(
             WHAT,
             format!("another program listens on {address}"),
             "stop it, or choose another address with --listen 127.0.0.1:0",

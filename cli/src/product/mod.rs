@@ -11,6 +11,7 @@
 //! | `show.rs`, `list.rs`, `view.rs` | what is known about it |
 //! | `sample.rs`, `profile.rs` | what its records look like |
 //! | `watch.rs` | changes as they happen |
+//! | `../access/` | asking the owner for access |
 
 mod create;
 mod delete;
@@ -39,6 +40,7 @@ pub(crate) use values::{Compatibility, Link};
 pub(crate) use view::View;
 
 use crate::{
+    access,
     change::{Change, ChangeArgs},
     completion,
     exit::Result,
@@ -141,6 +143,12 @@ pub(crate) enum ProductCommand {
   meshlog product trim ops.flights --to 5000 --partition 1 --yes
   meshlog product trim ops.flights --before 2026-11-01 --erase")]
     Trim(trim::Trim),
+    /// Ask the owner of a product for access to it
+    #[command(before_help = "Examples:
+  meshlog product request-access ops.flights --purpose 'Delay report'
+  meshlog product request-access ops.flights --purpose 'Backfill' \\
+    --permission consume --permission produce --expires 90d")]
+    RequestAccess(access::RequestAccess),
     /// Tell which products there are, then every change of one as it happens
     #[command(before_help = "Examples:
   meshlog product watch
@@ -173,6 +181,7 @@ impl ProductCommand {
             Self::Sample(args) => args.run(out).await,
             Self::Retention(args) => args.run(out).await,
             Self::Trim(args) => args.run(out).await,
+            Self::RequestAccess(args) => args.run(out).await,
             Self::Watch(args) => args.run(out).await,
             Self::Delete(args) => args.run(out).await,
         }

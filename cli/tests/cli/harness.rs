@@ -26,7 +26,7 @@ fn assert_nothing_secret(log: &str) {
         assert!(!log.contains(secret), "`{secret}` was logged:\n{log}");
     }
     let key =
-        regex::Regex::new("mlk_[0-9a-zA-Z]+_[0-9a-zA-Z]{20,}|BEGIN [A-Z ]*PRIVATE KEY").unwrap();
+        regex::Regex::new("mlk_[0-9a-zA-Z]+_[0-9a-zA-Z_-]{20,}|BEGIN [A-Z ]*PRIVATE KEY").unwrap();
     if let Some(key) = key.find(log) {
         panic!("a key was logged: {}…", &key.as_str()[..10]);
     }
@@ -82,6 +82,8 @@ pub fn command(home: &Path) -> Command {
         .env_remove("MESHLOG_SERVER")
         .env_remove("MESHLOG_CONTEXT")
         .env_remove("MESHLOG_APPLICATION")
+        .env_remove("MESHLOG_KEY")
+        .env_remove("MESHLOG_KEY_FILE")
         .env_remove("MESHLOG_LOG")
         .env_remove("COMPLETE")
         .env_remove("XDG_CONFIG_HOME")
@@ -91,6 +93,37 @@ pub fn command(home: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Writes the configuration file below a home.
+pub fn settings(home: &Path, text: &str) {
+    let directory = home.join(".config/meshlog");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("config.toml"), text).unwrap();
+}
+
+/// The files below a directory that hold one of these.
+pub fn files_with(directory: &Path, these: &[impl AsRef<[u8]>]) -> Vec<PathBuf> {
+    // Byte by byte, because not all of them are text.
+    let hex = |one: &[u8]| one.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    let either: Vec<String> = these.iter().map(|one| hex(one.as_ref())).collect();
+    found_in(directory, &regex::bytes::Regex::new(&format!("(?-u){}", either.join("|"))).unwrap())
+}
+
+fn found_in(directory: &Path, pattern: &regex::bytes::Regex) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(found_in(&entry.path(), pattern));
+            continue;
+        }
+        let bytes = std::fs::read(entry.path()).unwrap();
+        if pattern.is_match(&bytes) {
+            found.push(entry.path());
+        }
+    }
+    found
 }
 
 /// Runs a command that talks to no broker, or names it itself.
@@ -214,10 +247,12 @@ impl TestBroker {
     /// On disk, logging as much as it can.
     pub fn verbose() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = home.path().join(".config/meshlog");
-        std::fs::create_dir_all(&config).unwrap();
-        let settings = "[broker.metrics]\nper_product = true\n";
-        std::fs::write(config.join("config.toml"), settings).unwrap();
+        settings(home.path(), "[broker.metrics]\nper_product = true\n");
+        Self::verbose_on(home)
+    }
+
+    /// As [`TestBroker::verbose`], on the directory `data` below this home and with its settings.
+    pub fn verbose_on(home: TempDir) -> Self {
         let data = home.path().join("data").display().to_string();
         let args = ["--data-dir", &data, "--listen", "127.0.0.1:0"];
         // The libraries below log what goes over the wire at `trace`; only ours is promised.

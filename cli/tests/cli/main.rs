@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody uses a test binary as a library")]
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod access;
 mod answers;
 mod audit;
 mod backup;
@@ -16,6 +17,7 @@ mod cursors;
 mod documents;
 mod flights;
 mod harness;
+mod keys;
 mod lineage;
 mod man;
 mod newcomer;

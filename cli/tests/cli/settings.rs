@@ -93,6 +93,15 @@ fn wrong_usage_ends_with_two() {
         &["config", "context", "add", "x", "--server", "no-port"],
         &["config", "context", "add", "a b", "--server", "h:1"],
         &["completion", "tcsh"],
+        &["key", "create"],
+        &["key", "create", "--team", "x", "--permission", "everything"],
+        &["key", "create", "--team", "x", "--expires", "soon"],
+        &["init", "-o", "name"],
+        &["access", "grant", "x", "consume"],
+        &["access", "grant", "x", "--everything"],
+        &["access", "grant", "x", "consume", "--everything", "--product", "a.b"],
+        &["product", "request-access", "a.b"],
+        &["product", "list", "--key-file", "/absent/key"],
         &["--color", "pink", "product", "list"],
     ] {
         let mut command = command(home.path());

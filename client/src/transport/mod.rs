@@ -1,6 +1,7 @@
 //! The edge to gRPC: connections, calls and statuses. Nothing outside this module names a type of
 //! the gRPC or HTTP libraries, so they can be replaced here.
 
+mod credential;
 mod status;
 mod tls;
 
@@ -105,6 +106,7 @@ pub(crate) struct Transport {
     /// `None`: TCP.
     connector: Option<Arc<Mutex<dyn Dial>>>,
     application: MetadataValue<Ascii>,
+    authorization: Option<MetadataValue<Ascii>>,
     connect_timeout: Duration,
     call_timeout: Duration,
 }
@@ -131,6 +133,9 @@ impl Transport {
             _ => return Err(invalid("only http:// and https:// are supported")),
         }
         let encrypts = parsed.scheme_str() == Some("https");
+        if config.key.is_some() && !encrypts && !config.allow_unencrypted_key {
+            credential::stays_here(&parsed)?;
+        }
         let mut transport = Self::new(parsed, None, config)?;
         if encrypts {
             transport.endpoint = tls::encrypting(transport.endpoint, config.tls.as_ref())?;
@@ -151,6 +156,7 @@ impl Transport {
             let message = format!("the application name `{}` is not ASCII", config.application);
             Error::new(Code::InvalidArgument, reason::INVALID_ARGUMENT, message)
         })?;
+        let authorization = config.key.as_ref().map(credential::authorization).transpose()?;
         let endpoint = Endpoint::from(uri)
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
@@ -166,6 +172,7 @@ impl Transport {
             endpoint,
             connector,
             application,
+            authorization,
             connect_timeout: config.connect_timeout,
             call_timeout: config.call_timeout,
         })
@@ -200,6 +207,7 @@ impl Transport {
         Ok(Connection {
             channel,
             application: self.application.clone(),
+            authorization: self.authorization.clone(),
             call_timeout: self.call_timeout,
         })
     }
@@ -222,6 +230,7 @@ const LASTING: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Connection {
     channel: Channel,
     application: MetadataValue<Ascii>,
+    authorization: Option<MetadataValue<Ascii>>,
     call_timeout: Duration,
 }
 
@@ -268,6 +277,18 @@ lasting! {
 unary! {
     AdminServiceClient.get_server_info(v1::GetServerInfoRequest) -> v1::GetServerInfoResponse;
     AdminServiceClient.explain_retention(v1::ExplainRetentionRequest) -> v1::ExplainRetentionResponse;
+    GovernanceServiceClient.who_am_i(v1::WhoAmIRequest) -> v1::WhoAmIResponse;
+    GovernanceServiceClient.create_key(v1::CreateKeyRequest) -> v1::CreateKeyResponse;
+    GovernanceServiceClient.list_keys(v1::ListKeysRequest) -> v1::ListKeysResponse;
+    GovernanceServiceClient.revoke_key(v1::RevokeKeyRequest) -> v1::RevokeKeyResponse;
+    GovernanceServiceClient.request_access(v1::RequestAccessRequest) -> v1::RequestAccessResponse;
+    GovernanceServiceClient.list_access_requests(v1::ListAccessRequestsRequest) -> v1::ListAccessRequestsResponse;
+    GovernanceServiceClient.approve_access(v1::ApproveAccessRequest) -> v1::ApproveAccessResponse;
+    GovernanceServiceClient.deny_access(v1::DenyAccessRequest) -> v1::DenyAccessResponse;
+    GovernanceServiceClient.create_grant(v1::CreateGrantRequest) -> v1::CreateGrantResponse;
+    GovernanceServiceClient.list_grants(v1::ListGrantsRequest) -> v1::ListGrantsResponse;
+    GovernanceServiceClient.revoke_grant(v1::RevokeGrantRequest) -> v1::RevokeGrantResponse;
+    GovernanceServiceClient.check_access(v1::CheckAccessRequest) -> v1::CheckAccessResponse;
     GovernanceServiceClient.list_audit(v1::ListAuditRequest) -> v1::ListAuditResponse;
     CatalogServiceClient.create_domain(v1::CreateDomainRequest) -> v1::CreateDomainResponse;
     CatalogServiceClient.get_domain(v1::GetDomainRequest) -> v1::GetDomainResponse;
@@ -329,6 +350,9 @@ impl Connection {
     fn stream_request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("meshlog-application", self.application.clone());
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
         request
     }
 

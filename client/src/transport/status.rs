@@ -193,6 +193,28 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_who_lacks_what_and_is_not_tried_again() {
+        for (code, reason) in [
+            (tonic::Code::Unauthenticated, "KEY_REVOKED"),
+            (tonic::Code::PermissionDenied, "PERMISSION_DENIED"),
+        ] {
+            let mut details = ErrorDetails::new();
+            let facts = [("applied", "no"), ("permission", "consume"), ("product", "ops.flights")];
+            let facts = facts.map(|(name, fact)| (name.to_owned(), fact.to_owned()));
+            details.set_error_info(reason, DOMAIN, facts);
+            let status = tonic::Status::with_error_details(code, "it is not allowed", details);
+            let error = from_call(&status);
+            assert_eq!((error.reason(), error.applied()), (reason, Applied::No));
+            assert_eq!(error.metadata()["permission"], "consume");
+            assert!(!error.is_retryable());
+        }
+        // A proxy that refused has no reasons of ours.
+        let error = from_call(&tonic::Status::unauthenticated("who are you"));
+        assert_eq!((error.reason(), error.message()), ("UNAUTHENTICATED", "who are you"));
+        assert!(!error.is_retryable());
+    }
+
+    #[test]
     fn an_end_without_our_details_leaves_the_outcome_unknown() {
         let error = from_call(&tonic::Status::unavailable("broken pipe"));
         assert_eq!(error.reason(), reason::CONNECTION_LOST);

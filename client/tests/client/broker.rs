@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) duplicates: u64,
     pub(crate) epochs: u32,
     pub(crate) applications: Vec<String>,
+    /// What each call said about who makes it.
+    pub(crate) authorizations: Vec<Option<String>>,
     pub(crate) subscriptions: Vec<v1::SubscribeRequest>,
     /// Subscriptions say nothing after their first message.
     pub(crate) mute: bool,
@@ -151,6 +153,12 @@ fn refuse(code: Code, reason: &str, applied: &str, retry: Option<Duration>) -> S
 }
 
 impl Shared {
+    fn note<T>(&self, request: &Request<T>) {
+        let sent = request.metadata().get("authorization");
+        let sent = sent.map(|sent| sent.to_str().expect("text").to_owned());
+        self.state.lock().authorizations.push(sent);
+    }
+
     fn push(&self, batch: Bytes) -> (u64, u32) {
         let count = v1::RecordBatch::decode(batch.clone()).expect("valid").records.len() as u32;
         let mut state = self.state.lock();
@@ -260,6 +268,7 @@ impl RecordService for Service {
         let application = request.metadata().get("meshlog-application").expect("always sent");
         let application = application.to_str().expect("text").to_owned();
         self.shared.state.lock().applications.push(application);
+        self.shared.note(&request);
         let shared = self.shared.clone();
         let mut requests = request.into_inner();
         let (replies, receiver) = tokio::sync::mpsc::channel(16);
@@ -309,8 +318,9 @@ impl RecordService for Service {
 
     async fn read(
         &self,
-        _: Request<v1::ReadRequest>,
+        request: Request<v1::ReadRequest>,
     ) -> Result<Response<server_v1::ReadResponse>, Status> {
+        self.shared.note(&request);
         Err(refuse(Code::NotFound, "PRODUCT_NOT_FOUND", "no", None))
     }
 
@@ -318,6 +328,7 @@ impl RecordService for Service {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        self.shared.note(&request);
         let request = request.into_inner();
         let shared = self.shared.clone();
         let (end, mute, end_after) = {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
-use meshlog_client::{Client, ClientConfig, Code, ReadOptions, Record};
+use meshlog_client::{Client, ClientConfig, Code, Key, ReadOptions, Record};
 use tokio::io::DuplexStream;
 
 use crate::broker::{self, Broker, Shared};
@@ -41,6 +41,41 @@ async fn every_call_names_the_application() {
     let producer = client.producer("ops.flights").build().unwrap();
     producer.send(Record::new("v")).await.unwrap();
     assert_eq!(broker.shared.state.lock().applications, ["flight-loader"]);
+}
+
+#[tokio::test]
+async fn every_call_says_who_makes_it() {
+    let broker = Broker::start().await;
+    for key in [None, Some(Key::from("mlk_01_secret"))] {
+        let sent = key.as_ref().map(|key| format!("Bearer {}", key.reveal()));
+        let config = ClientConfig { key, ..ClientConfig::default() };
+        assert!(!format!("{config:?}").contains("secret"));
+        let client = Client::connect_with(broker.address.to_string(), config).await.unwrap();
+        let producer = client.producer("ops.flights").build().unwrap();
+        producer.send(Record::new("v")).await.unwrap();
+        let mut consumer = client.consumer("ops.flights").build();
+        consumer.next_record().await.unwrap().unwrap();
+        client.catalog().read_once("ops.absent", ReadOptions::default()).await.unwrap_err();
+        let noted = std::mem::take(&mut broker.shared.state.lock().authorizations);
+        assert!(noted.len() >= 3, "a stream of appends, a subscription, a call: {noted:?}");
+        assert!(noted.iter().all(|noted| *noted == sent), "{noted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_not_sent_to_what_may_be_another_machine_unencrypted() {
+    let broker = Broker::start().await;
+    // It leads to this machine, which not every machine would say.
+    let address = format!("0.0.0.0:{}", broker.address.port());
+    let with = |allow_unencrypted_key| {
+        let key = Some(Key::from("mlk_01_secret"));
+        ClientConfig { key, allow_unencrypted_key, ..ClientConfig::default() }
+    };
+    let error = Client::connect_with(&address, with(false)).await.unwrap_err();
+    assert_eq!(error.reason(), "UNENCRYPTED", "{error}");
+    assert!(error.message().contains("0.0.0.0") && !error.message().contains("secret"), "{error}");
+    Client::connect_with(&address, with(true)).await.unwrap();
+    Client::connect(&address).await.unwrap();
 }
 
 #[tokio::test]
