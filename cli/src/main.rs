@@ -35,6 +35,7 @@ mod mesh;
 mod notify;
 mod noun;
 mod output;
+mod policy;
 mod produce;
 mod product;
 mod progress;
@@ -191,6 +192,13 @@ enum Command {
   meshlog audit verify"
     )]
     Audit(audit::AuditCommand),
+    /// Try policies before a broker uses them
+    #[command(
+        subcommand,
+        before_help = "Example:
+  meshlog policy test ./policies --cases cases.yaml"
+    )]
+    Policy(policy::PolicyCommand),
     /// Facts about a broker
     #[command(
         subcommand,
@@ -291,6 +299,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
             Command::Audit(command) => Box::pin(command.run(out)).await,
+            Command::Policy(command) => command.run(out),
             Command::Server(command) => command.run(out).await,
             Command::Tls(command) => command.run(out),
             Command::Config(command) => command.run(out),

@@ -18,6 +18,7 @@ mod harness;
 mod lineage;
 mod man;
 mod newcomer;
+mod policy;
 mod produce;
 mod quickstart;
 mod recover;
