@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
+#[path = "e2e/access.rs"]
+mod access;
 #[path = "e2e/append.rs"]
 mod append;
 #[path = "e2e/append_stream.rs"]
@@ -42,6 +44,8 @@ mod lineage;
 mod local;
 #[path = "e2e/offsets.rs"]
 mod offsets;
+#[path = "e2e/raw.rs"]
+mod raw;
 #[path = "e2e/read.rs"]
 mod read;
 #[path = "e2e/reflection.rs"]

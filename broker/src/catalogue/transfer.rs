@@ -51,6 +51,7 @@ impl Catalogue {
     ) -> Result<v1::AcceptProductTransferResponse> {
         let mut change =
             self.change_product(caller, Rpc::GetProduct, &request.name, "", &request.etag).await?;
+        self.allow(caller, Rpc::AcceptProductTransfer, Resource::Team(&request.new_owner))?;
         let product = &mut change.product;
         let pending = pending(product)?;
         if pending.new_owner != request.new_owner {
@@ -64,7 +65,6 @@ impl Catalogue {
             .with("product", &product.name)
             .with("new_owner", &pending.new_owner));
         }
-        self.allow(caller, Rpc::AcceptProductTransfer, Resource::Team(&pending.new_owner))?;
         product.owner = request.new_owner;
         product.pending_transfer = None;
         let product =
@@ -83,11 +83,15 @@ impl Catalogue {
     ) -> Result<v1::CancelProductTransferResponse> {
         let mut change =
             self.change_product(caller, Rpc::GetProduct, &request.name, "", &request.etag).await?;
-        let offered = Resource::Team(&pending(&change.product)?.new_owner);
-        let is_offered = self.allows(caller, Rpc::AcceptProductTransfer, offered);
+        let pending = pending(&change.product);
+        let is_offered = pending.as_ref().is_ok_and(|transfer| {
+            let team = Resource::Team(&transfer.new_owner);
+            self.allows(caller, Rpc::AcceptProductTransfer, team)
+        });
         if !is_offered {
             self.allow(caller, Rpc::CancelProductTransfer, Resource::Product(&change.handle))?;
         }
+        pending?;
         change.product.pending_transfer = None;
         let product =
             change.finish(caller, "cancel_product_transfer", request.validate_only).await?;
