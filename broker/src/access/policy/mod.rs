@@ -25,15 +25,15 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use cedar_policy::{
-    Authorizer, Context, Decision, Effect, Entities, EntityUid, Policy, PolicyId, PolicySet,
-    Request, Schema, ValidationMode, Validator,
+    AuthorizationError, Authorizer, Context, Decision, Effect, Entities, EntityUid, Policy,
+    PolicyId, PolicySet, Request, Schema, ValidationMode, Validator,
 };
 
 use super::permission::{Permission, Permissions};
 use crate::error::{Error, Reason, Result};
 
 pub use case::{Case, CasePrincipal, CaseProduct, Expected, Outcome};
-pub(crate) use entities::{About, Asked};
+pub(crate) use entities::{About, Asked, ProductFacts};
 pub(crate) use watch::watch;
 
 /// Most policies of a broker.
@@ -175,7 +175,9 @@ impl Policies {
         };
         let response = self.authorizer.is_authorized(&request, &self.set, entities);
         let diagnostics = response.diagnostics();
-        let broken = diagnostics.errors().map(|error| error.policy_id());
+        let broken = diagnostics.errors().map(|error| match error {
+            AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
+        });
         let mut policies: Vec<String> = broken.map(ToString::to_string).collect();
         let is_allowed = policies.is_empty() && response.decision() == Decision::Allow;
         if is_allowed || response.decision() == Decision::Deny {
