@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backup::Backups;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Policies};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
@@ -111,6 +111,7 @@ impl Broker {
         components: impl FnOnce(Arc<dyn BatchCodec>, Arc<dyn Observer>) -> Components,
     ) -> Result<Self> {
         let identity = Identity::new(&config.identity)?;
+        let policies = Policies::load(&config.access)?;
         let wakeups = Arc::new(Wakeups::default());
         let parts = components(Arc::new(RecordBatchCodec), wakeups.clone());
         let directory = config.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
@@ -121,6 +122,10 @@ impl Broker {
         let catalogue = Catalogue::open(&storage)?;
         #[cfg(feature = "edge")]
         let edge_memory = crate::edge::Memory::new(&config.edge);
+        catalogue.use_policies(policies);
+        if !config.identity.tokens.issuer.is_empty() {
+            catalogue.protect();
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -196,7 +201,12 @@ impl Broker {
                 syncs: stats.syncs,
                 groups: stats.groups,
                 bytes: stats.bytes,
-                notes: warning.into_iter().chain(health.notes).chain(certificates).collect(),
+                notes: warning
+                    .into_iter()
+                    .chain(health.notes)
+                    .chain(certificates)
+                    .chain(self.catalogue().policy_notes())
+                    .collect(),
                 space,
             }),
             products: self.catalogue().product_count(),

@@ -29,6 +29,8 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// Who callers are, beside keys.
     pub identity: IdentityConfig,
+    /// What they may do, beside what the catalogue says.
+    pub access: AccessConfig,
     /// HTTP with JSON, and browsers.
     pub http: HttpConfig,
     /// Encrypted connections. With a certificate and its key the port takes nothing else.
@@ -250,6 +252,71 @@ impl Default for EdgeConfig {
 pub struct IdentityConfig {
     /// Clients by a name in their certificate: `dns:NAME` or `uri:URI`, exactly as it stands there.
     pub certificates: BTreeMap<String, MemberConfig>,
+    /// Tokens of an issuer of OpenID Connect, instead of keys.
+    pub tokens: TokenConfig,
+}
+
+/// Tokens (JWT) of an issuer of OpenID Connect, instead of keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenConfig {
+    /// Who issues them: `iss`, exactly as in the tokens. Empty: no tokens are taken.
+    pub issuer: String,
+    /// For whom they must be: one value of `aud`. Must be set with an issuer.
+    pub audience: String,
+    /// How they may be signed: EdDSA, ES256, ES384, RS256, RS384, RS512, PS256, PS384, PS512. Empty: in
+    /// each of these ways. Default [].
+    pub algorithms: Vec<String>,
+    /// Where the issuer publishes its keys (JWKS). Over https, or on this machine. Empty: as
+    /// `ISSUER/.well-known/openid-configuration` says.
+    pub keys_uri: String,
+    /// A file with the keys instead; read again when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// PEM file with the authorities that the issuer's certificate is of. Absent: those that the
+    /// machine trusts.
+    pub ca: Option<PathBuf>,
+    /// The keys are read again this often. Default 10m.
+    pub refresh: Span,
+    /// A token with an unknown key makes them be read again, but not more often than this. Default 5s.
+    pub min_refresh: Span,
+    /// When they cannot be read, those read last stay in use for so long. Default 1d.
+    pub keep_keys: Span,
+    /// By how much the clocks of issuer and broker may differ; at most 5 m. Default 30s.
+    pub leeway: Span,
+    /// The claim that names the team. `a.b` leads to `b` inside of `a`. Default team.
+    pub team_claim: String,
+    /// The claim that names the program. If a token has none, the call names it. Default azp.
+    pub application_claim: String,
+    /// The claim that lists roles: admin, steward, owner, producer, consumer. With it, tokens without a
+    /// role are refused. Empty: no token has a role.
+    pub role_claim: String,
+    /// The claim whose values name `members`. Default groups.
+    pub member_claim: String,
+    /// Callers by a value of `member_claim`, for instance a group of the issuer. They come before the
+    /// other claims; of several, the first by name.
+    pub members: BTreeMap<String, MemberConfig>,
+}
+
+impl Default for TokenConfig {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audience: String::new(),
+            algorithms: Vec::new(),
+            keys_uri: String::new(),
+            keys_file: None,
+            ca: None,
+            refresh: Span::seconds(600),
+            min_refresh: Span::seconds(5),
+            keep_keys: Span::seconds(24 * 3_600),
+            leeway: Span::seconds(30),
+            team_claim: "team".to_owned(),
+            application_claim: "azp".to_owned(),
+            role_claim: String::new(),
+            member_claim: "groups".to_owned(),
+            members: BTreeMap::new(),
+        }
+    }
 }
 
 /// For whom a caller works.
@@ -263,6 +330,16 @@ pub struct MemberConfig {
     /// `admin` and `steward` give that role on everything; `owner`, `producer` and `consumer` limit
     /// what the rights of the team are used for. Empty: all that the team may.
     pub role: String,
+}
+
+/// What callers may do, beside what the catalogue says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessConfig {
+    /// Policies in the language Cedar: a file, or a directory whose files `*.cedar` are read, and read
+    /// again when they change. They take away from what the catalogue allows. Needs a build with the
+    /// feature `cedar`.
+    pub policies: Option<PathBuf>,
 }
 
 /// HTTP with JSON, and browsers.

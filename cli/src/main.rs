@@ -42,6 +42,7 @@ mod notify;
 mod noun;
 mod output;
 mod permission;
+mod policy;
 mod produce;
 mod product;
 mod progress;
@@ -232,6 +233,13 @@ enum Command {
   meshlog access check consume --product ops.flights"
     )]
     Access(access::AccessCommand),
+    /// Try policies before a broker uses them
+    #[command(
+        subcommand,
+        before_help = "Example:
+  meshlog policy test ./policies --cases cases.yaml"
+    )]
+    Policy(policy::PolicyCommand),
     /// Facts about a broker
     #[command(
         subcommand,
@@ -344,6 +352,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Key(command) => command.run(out).await,
             Command::WhoAmI(args) => args.run(out).await,
             Command::Access(command) => Box::pin(command.run(out)).await,
+            Command::Policy(command) => command.run(out),
             Command::Server(command) => command.run(out).await,
             Command::Tls(command) => command.run(out),
             Command::Config(command) => command.run(out),

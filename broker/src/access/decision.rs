@@ -141,11 +141,12 @@ impl Catalogue {
         held: Permissions,
         needed: Permissions,
     ) -> Error {
-        let error = match resource {
+        let by_policy = self.refused_by_policy(caller, resource, needed);
+        let error = by_policy.unwrap_or_else(|| match resource {
             _ if caller.is_open() => identity::missing(),
             Resource::Product(product) if held.is_empty() => product_not_found(&product.name),
             _ => permission_denied(caller, resource, needed),
-        };
+        });
         self.denied(caller, rpc.row().path, &resource.to_string(), error.reason());
         error
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! call ─► Caller (identity) ─► row of the call (table) ─► what the caller holds (decision) ─► go on, or Denied
+//!                                                              less what policies forbid
 //! ```
 //!
 //! - A call without a row is refused, and so is a caller without one of the permissions of the row.
@@ -13,6 +14,8 @@
 mod decision;
 mod epoch;
 mod permission;
+#[cfg(feature = "cedar")]
+pub mod policy;
 mod recheck;
 mod table;
 #[cfg(test)]

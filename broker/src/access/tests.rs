@@ -33,7 +33,11 @@ async fn secret(broker: &Broker, request: v1::CreateKeyRequest) -> (String, Stri
 
 /// Two teams, each with a product of its own, one of them restricted.
 async fn broker() -> Broker {
-    let broker = Broker::in_memory().unwrap();
+    broker_with(Config::default()).await
+}
+
+async fn broker_with(config: Config) -> Broker {
+    let broker = Broker::open(config).unwrap();
     for (name, owner, classification) in [
         ("ops.flights", "ops-team", proto::Classification::Internal),
         ("hr.salaries", "hr-team", proto::Classification::Restricted),
@@ -272,6 +276,44 @@ async fn what_proves_nothing_is_refused_with_a_reason() {
     let credentials = Credentials { certificate: Some(&stranger), ..Credentials::default() };
     let unmapped = broker.authenticate(credentials).await.unwrap_err();
     assert_eq!(unmapped.reason(), Reason::CredentialUnmapped);
+}
+
+/// What was decided about one program of a team was taken for its others too, as long as they used
+/// the same key.
+#[tokio::test]
+async fn a_grant_to_one_application_is_for_it_alone_also_with_a_shared_proof() {
+    let mut config = Config::default();
+    let member = crate::config::MemberConfig { team: "readers".to_owned(), ..Default::default() };
+    config.identity.certificates.insert("dns:readers.example.org".to_owned(), member);
+    let broker = broker_with(config).await;
+    secret(&broker, key("", true)).await;
+    let (_, text) = secret(&broker, key("readers", false)).await;
+    let authorization = format!("Bearer {text}");
+    let grant = v1::Grant {
+        team: "readers".to_owned(),
+        application: "report".to_owned(),
+        permissions: vec![v1::Permission::Consume.into()],
+        scope: Some(v1::AccessScope {
+            what: Some(What::Product("ops.flights".to_owned())),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = v1::CreateGrantRequest { grant: Some(grant), validate_only: false };
+    broker.catalogue().create_grant(&trusted(), request).await.unwrap();
+    let certificate =
+        PeerCertificate { dns: vec!["readers.example.org".to_owned()], ..Default::default() };
+    for authorization in [Some(authorization.as_bytes()), None] {
+        let certificate = authorization.is_none().then_some(&certificate);
+        for (application, may) in [("other", false), ("report", true), ("other", false)] {
+            let application = Some(application);
+            let credentials =
+                Credentials { authorization, certificate, application, is_in_process: false };
+            let caller = broker.authenticate(credentials).await.unwrap();
+            let read = broker.read(&caller, read("ops.flights")).await;
+            assert_eq!(read.is_ok(), may, "{application:?}");
+        }
+    }
 }
 
 #[tokio::test]

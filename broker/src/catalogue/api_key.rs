@@ -56,7 +56,7 @@ impl Catalogue {
         };
         let hash = Bytes::copy_from_slice(&hash);
         mutation.set(Key::ApiKey(&key.id), &StoredKey { key: Some(key.clone()), hash });
-        let is_first = !self.inner.view.read().rights.is_protected;
+        let is_first = !self.inner.view.read().rights.had_key;
         if is_first {
             let since = Some(mutation.now());
             mutation.set(Key::Protection, &StoredProtection { since });
@@ -235,7 +235,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// `CREDENTIAL_MALFORMED`; `KEY_UNKNOWN`, also for a wrong secret; `KEY_REVOKED`, `KEY_EXPIRED`.
-    pub(crate) fn session_of_key(&self, text: &str) -> Result<(Session, identity::KeyHash)> {
+    pub(crate) fn session_of_key(&self, text: &str) -> Result<Session> {
         let id = identity::key_id(text)?;
         let hash = identity::key_hash(text);
         let known = self.inner.view.read().rights.keys.get(id).cloned();
@@ -250,7 +250,7 @@ impl Catalogue {
             )
         })?;
         known.check_live(self.inner.storage.now())?;
-        Ok((session_of(&known), hash))
+        Ok(session_of(&known))
     }
 
     /// Whether whoever called may still call.
@@ -272,6 +272,9 @@ impl Catalogue {
         }
         if session.ends.is_some_and(|ends| now >= ends) {
             return Err(identity::token_expired());
+        }
+        if matches!(&session.proof, Proof::Token(taken_back) if taken_back.is_cancelled()) {
+            return Err(identity::token_key_gone());
         }
         match self.inner.view.read().is_live(session, now) {
             true => Ok(()),
@@ -351,7 +354,9 @@ fn check_not_beyond(caller: &Caller, key: &v1::ApiKey) -> Result<()> {
         return Err(invalid("key.permissions", what));
     }
     let ends = key.expire_time.as_ref().map(storage_time);
-    let lasts = maker.ends.is_some_and(|limit| ends.is_none_or(|ends| ends > limit));
+    // Tokens last for minutes. Who has one asks for a key that outlasts it.
+    let limit = maker.ends.filter(|_| matches!(maker.proof, Proof::Key(_)));
+    let lasts = limit.is_some_and(|limit| ends.is_none_or(|ends| ends > limit));
     match lasts {
         true => Err(invalid("key.expire_time", "it must not be later than that of your own key")),
         false => Ok(()),

@@ -247,6 +247,10 @@ impl Catalogue {
         let mut reasons = Vec::new();
         let view = self.inner.view.read();
         let by_rules = view.held_by(&who, resource, |because| reasons.push(said(&because)));
+        let by_rules = match is_about_caller {
+            true => by_rules,
+            false => view.left_to_team(&who, resource, by_rules, &mut reasons),
+        };
         drop(view);
         let held = match is_about_caller {
             true => self.holds(caller, resource),
@@ -254,6 +258,7 @@ impl Catalogue {
         };
         if is_about_caller {
             reasons.extend(caller.limits_said());
+            reasons.extend(self.policies_said(caller, resource));
         }
         Ok(v1::CheckAccessResponse {
             allowed: held.has_all(asked),

@@ -40,6 +40,8 @@ mod neighbours;
 mod notice;
 mod page;
 mod places;
+#[cfg_attr(not(feature = "cedar"), path = "no_policies.rs")]
+mod policies;
 mod presence;
 mod product;
 mod products;
@@ -85,6 +87,7 @@ use application::Applications;
 use audit::AuditLog;
 pub use create::MAX_PARTITIONS;
 pub(crate) use page::Page;
+pub(crate) use policies::Layer as Policies;
 use presence::Presence;
 pub use product::{AppendSchema, ProductHandle};
 pub(crate) use promise::{Proposal, Question, mode_asked, succeed_command};
@@ -262,7 +265,8 @@ impl Catalogue {
         &self.inner.epoch
     }
 
-    /// Whether calls must say who makes them: since the first key, for ever.
+    /// Whether calls must say who makes them: since the first key, for ever, and while the settings have
+    /// an issuer of tokens.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.inner.epoch.is_protected()

@@ -3,7 +3,8 @@
 //! ```text
 //! owner of the product or of its domain ─┐
 //! grants: product, domain, tag, all ─────┼─► permissions ─► within the limits of the key ─► held
-//! role of the key (administrator) ───────┘
+//! role of the key (administrator) ───────┘                                              │
+//!                                                       less what policies forbid ◄────┘
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -148,12 +149,17 @@ impl OfTeam {
 /// Keys, grants and requests for access.
 #[derive(Default)]
 pub(super) struct Rights {
-    /// Whether calls must say who makes them. Once true, for ever.
+    /// Whether calls must say who makes them: there was a key once, or the settings have an issuer of
+    /// tokens.
     pub(super) is_protected: bool,
+    /// Whether there was a key. Once true, for ever.
+    pub(super) had_key: bool,
     pub(super) keys: BTreeMap<Arc<str>, Arc<KnownKey>>,
     pub(super) grants: BTreeMap<Arc<str>, Arc<KnownGrant>>,
     pub(super) requests: BTreeMap<Arc<str>, Arc<v1::AccessRequest>>,
     by_team: HashMap<Box<str>, OfTeam>,
+    /// What takes away.
+    pub(super) policies: super::policies::Layer,
     /// Rises with every change of who may do what.
     pub(super) changes: u64,
 }
@@ -277,12 +283,22 @@ impl Catalogue {
             let now = self.inner.storage.now();
             match self.inner.epoch.at(now) {
                 Some(epoch) => return epoch,
-                None => {
-                    let view = self.inner.view.read();
-                    self.inner.epoch.raise(view.rights.is_protected, view.rights.next_end(now));
-                }
+                None => self.decide_anew(),
             }
         }
+    }
+
+    /// From now on every call must say who makes it, also before there is a key.
+    pub(crate) fn protect(&self) {
+        self.inner.view.write().rights.is_protected = true;
+        self.decide_anew();
+    }
+
+    /// Ends the epoch: what was decided about callers and products is decided again.
+    pub(crate) fn decide_anew(&self) {
+        let now = self.inner.storage.now();
+        let view = self.inner.view.read();
+        self.inner.epoch.raise(view.rights.is_protected, view.rights.next_end(now));
     }
 }
 
@@ -298,6 +314,17 @@ impl View {
 
     /// What a caller may do with something.
     pub(super) fn holds(
+        &self,
+        caller: &Caller,
+        resource: Resource<'_>,
+        now: Timestamp,
+    ) -> Permissions {
+        let held = self.held_by_table(caller, resource, now);
+        self.left_by_policies(caller, resource, held)
+    }
+
+    /// What a caller may do with something, before policies are asked.
+    pub(super) fn held_by_table(
         &self,
         caller: &Caller,
         resource: Resource<'_>,
@@ -320,10 +347,10 @@ impl View {
         self.limited(session, resource, held)
     }
 
-    /// Whether a caller may know that a product exists.
+    /// Whether a caller may know that a product exists. Policies have no say in it.
     pub(super) fn sees(&self, caller: &Caller, product: &ProductHandle, now: Timestamp) -> bool {
         !product.is_restricted() && self.is_known(caller, now)
-            || !self.holds(caller, Resource::Product(product), now).is_empty()
+            || !self.held_by_table(caller, Resource::Product(product), now).is_empty()
     }
 
     fn is_known(&self, caller: &Caller, now: Timestamp) -> bool {
@@ -350,6 +377,7 @@ impl View {
         let is_valid = match &session.proof {
             Proof::Key(id) => self.rights.keys.get(id).is_some_and(|key| key.is_live(now)),
             Proof::Certificate => true,
+            Proof::Token(taken_back) => !taken_back.is_cancelled(),
         };
         !is_over && has_team && is_valid
     }

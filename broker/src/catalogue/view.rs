@@ -212,6 +212,7 @@ impl View {
                 Change::AccessRequest(id, request) => self.rights.put_request(id, request),
                 Change::Protected => {
                     self.rights.is_protected = true;
+                    self.rights.had_key = true;
                     self.rights.changes += 1;
                 }
                 Change::Product(handle) => self.put(handle),
@@ -259,8 +260,13 @@ impl View {
         self.names.insert(Arc::clone(&handle.name));
         self.products.insert(Arc::clone(&handle.name), Arc::clone(&handle));
 
+        // Policies may look at everything that a product says of itself.
+        let is_looked_into = self.rights.policies.is_there();
         // One that is new has not been decided about.
-        if before.as_ref().is_some_and(|before| !before.gives_the_same_rights(&handle)) {
+        if before
+            .as_ref()
+            .is_some_and(|before| is_looked_into || !before.gives_the_same_rights(&handle))
+        {
             self.rights.changes += 1;
         }
         let was_hidden = before.as_ref().is_none_or(|before| before.is_restricted());

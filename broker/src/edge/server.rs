@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::call::Calls;
 use super::connection::{Connections, First, Peer};
+use super::issuer;
 use super::limits::Limits;
 use super::places::{Addresses, Places, Silent};
 use super::services::Services;
@@ -147,6 +148,10 @@ pub async fn serve(
     let mut silent = Silent::default();
     let mut reminders = tokio::time::interval(REMINDER);
     let _watch = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.watch())));
+    #[cfg(feature = "cedar")]
+    let _policies =
+        AbortOnDropHandle::new(tokio::spawn(crate::access::policy::watch(broker.clone())));
+    let _keys = AbortOnDropHandle::new(tokio::spawn(issuer::watch(broker.clone())));
     let mut shutdown = std::pin::pin!(shutdown);
     tracing::info!(%address, tls = tls.is_some(), "listening");
     loop {

@@ -112,6 +112,7 @@ pub(super) fn retry_after(error: &Error) -> Option<Duration> {
             Some(Duration::from_millis(millis))
         }
         Reason::DiskFull => Some(Duration::from_secs(10)),
+        Reason::KeySetUnavailable => Some(Duration::from_secs(5)),
         Reason::ShuttingDown => Some(Duration::from_secs(1)),
         _ => None,
     }

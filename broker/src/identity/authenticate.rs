@@ -37,6 +37,10 @@ pub(crate) struct Identity {
     known: Known,
     /// By name in a certificate: `dns:…` or `uri:…`.
     certificates: HashMap<String, Arc<Session>>,
+    /// Those of certificates, each with the program that it named.
+    by_application: Known,
+    #[cfg(feature = "edge")]
+    tokens: Option<super::token::Tokens>,
 }
 
 impl Identity {
@@ -55,7 +59,33 @@ impl Identity {
             let session = session_of(&format!("certificate:{name}"), Proof::Certificate, member)?;
             certificates.insert(name.clone(), Arc::new(session));
         }
-        Ok(Self { known: Known::default(), certificates })
+        Ok(Self {
+            known: Known::default(),
+            certificates,
+            by_application: Known::default(),
+            #[cfg(feature = "edge")]
+            tokens: super::token::Tokens::new(&config.tokens)?,
+        })
+    }
+
+    /// The issuer whose tokens are taken, if the settings name one.
+    #[cfg(feature = "edge")]
+    pub(crate) fn tokens(&self) -> Option<&super::token::Tokens> {
+        self.tokens.as_ref()
+    }
+
+    /// A session of its own for each program that the caller of a certificate names: a grant may be for
+    /// one of them.
+    fn of_application(&self, session: &Arc<Session>, application: Option<&str>) -> Arc<Session> {
+        if session.application.is_some() {
+            return Arc::clone(session);
+        }
+        let hash = key::hash_of_caller(&session.principal, application);
+        self.by_application.find(&hash).unwrap_or_else(|| {
+            let own = Arc::new(session.undecided());
+            self.by_application.put(hash, &own);
+            own
+        })
     }
 
     fn by_certificate(&self, certificate: &PeerCertificate) -> Option<&Arc<Session>> {
@@ -106,15 +136,16 @@ impl Broker {
         if let Some(authorization) = credentials.authorization {
             let text = bearer(authorization)?;
             let session = match text.starts_with(PREFIX) {
-                true => self.by_key(text)?,
-                false => self.by_token(text).await?,
+                true => self.by_key(text, application)?,
+                false => self.by_token(text, application).await?,
             };
             return Ok(Caller::proven(&session, application));
         }
         if let Some(certificate) = credentials.certificate {
             let identity = self.identity();
             if let Some(session) = identity.by_certificate(certificate) {
-                let caller = Caller::proven(session, application);
+                let session = identity.of_application(session, application);
+                let caller = Caller::proven(&session, application);
                 self.catalogue().check_caller(&caller)?;
                 return Ok(caller);
             }
@@ -131,36 +162,72 @@ impl Broker {
         }
     }
 
+    /// Who has sent this header `authorization` (`Bearer …`): for programs that embed the broker and
+    /// answer others themselves.
+    ///
+    /// # Errors
+    /// Those with the code UNAUTHENTICATED in `docs/errors.md`, and `KEY_SET_UNAVAILABLE`.
+    #[cfg(feature = "edge")]
+    pub async fn caller_with(
+        &self,
+        authorization: &[u8],
+        application: Option<&str>,
+    ) -> Result<Caller> {
+        let authorization = Some(authorization);
+        self.authenticate(Credentials { authorization, application, ..Credentials::default() })
+            .await
+    }
+
     /// Somebody with a key. The second call with a key costs a hash, a look-up and a look at a number.
-    fn by_key(&self, text: &str) -> Result<Arc<Session>> {
-        let hash = key::hash(text);
-        if let Some(session) = self.identity().known.find(&hash) {
-            self.still_known(&session, &hash)?;
+    fn by_key(&self, text: &str, application: Option<&str>) -> Result<Arc<Session>> {
+        let hash = key::hash_of_caller(text, application);
+        if let Some(session) = self.remembered(&hash)? {
             return Ok(session);
         }
-        let (session, hash) = self.catalogue().session_of_key(text)?;
-        let session = Arc::new(session);
+        let session = Arc::new(self.catalogue().session_of_key(text)?);
         self.identity().known.put(hash, &session);
         Ok(session)
     }
 
-    fn still_known(&self, session: &Arc<Session>, hash: &key::KeyHash) -> Result<()> {
+    /// Somebody who called before, if the proof is still one.
+    fn remembered(&self, hash: &key::KeyHash) -> Result<Option<Arc<Session>>> {
+        let Some(session) = self.identity().known.find(hash) else { return Ok(None) };
         let catalogue = self.catalogue();
         let epoch = catalogue.epoch();
-        if session.was_checked_in(epoch) && session.ends.is_none() {
-            return Ok(());
+        let is_over = session.ends.is_some_and(|ends| catalogue.now() >= ends);
+        if is_over || !session.was_checked_in(epoch) {
+            if let Err(error) = catalogue.check_caller(&Caller::proven(&session, None)) {
+                self.identity().known.forget(hash);
+                return Err(error);
+            }
+            session.checked_in(epoch);
         }
-        if let Err(error) = catalogue.check_caller(&Caller::proven(session, None)) {
-            self.identity().known.forget(hash);
-            return Err(error);
-        }
-        session.checked_in(epoch);
-        Ok(())
+        Ok(Some(session))
     }
 
-    /// Somebody with a token of the configured issuer.
-    async fn by_token(&self, _text: &str) -> Result<Arc<Session>> {
-        Err(malformed("it is not a key, and the broker has no issuer of tokens in its settings"))
+    /// Somebody with a token of the issuer in the settings; the second call costs as little as one with
+    /// a key.
+    #[cfg(feature = "edge")]
+    async fn by_token(&self, text: &str, application: Option<&str>) -> Result<Arc<Session>> {
+        let Some(tokens) = self.identity().tokens() else {
+            let what = "it is not a key, and the broker has no issuer of tokens in its settings";
+            return Err(malformed(what));
+        };
+        let hash = key::hash_of_caller(text, application);
+        if let Some(session) = self.remembered(&hash)? {
+            return Ok(session);
+        }
+        let now = self.catalogue().now();
+        let session = Arc::new(tokens.session_of(text, now).await?);
+        self.catalogue().check_caller(&Caller::proven(&session, None))?;
+        self.identity().known.put(hash, &session);
+        Ok(session)
+    }
+
+    /// Without the edge there is nothing that could read the keys of an issuer.
+    #[cfg(not(feature = "edge"))]
+    async fn by_token(&self, _text: &str, _application: Option<&str>) -> Result<Arc<Session>> {
+        Err(malformed("it is not a key, and this build reads no tokens"))
     }
 }
 

@@ -38,3 +38,11 @@ pub(crate) fn token_expired() -> Error {
          the clocks agree",
     )
 }
+
+/// The issuer does not stand by the token any more.
+pub(crate) fn token_key_gone() -> Error {
+    Error::new(
+        Reason::TokenKeyUnknown,
+        "the token is signed with a key that its issuer no longer publishes; get another token",
+    )
+}

@@ -46,6 +46,17 @@ pub(crate) fn hash(text: &str) -> KeyHash {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// The hash by which whoever sent a proof is remembered. Different programs with one key are different
+/// callers: a grant may be for one of them.
+pub(crate) fn hash_of_caller(proof: &str, application: Option<&str>) -> KeyHash {
+    let mut hash = Sha256::new();
+    hash.update(proof.as_bytes());
+    // No proof has this byte in it, so nobody can move the border.
+    hash.update([0]);
+    hash.update(application.unwrap_or_default().as_bytes());
+    hash.finalize().into()
+}
+
 /// The id in a key.
 ///
 /// # Errors

@@ -18,14 +18,18 @@ mod key;
 mod known;
 mod secret;
 mod session;
+#[cfg(feature = "edge")]
+mod token;
 
 #[cfg(feature = "edge")]
 pub(crate) use authenticate::Credentials;
 pub(crate) use authenticate::Identity;
 pub use certificate::PeerCertificate;
-pub(crate) use error::{missing, token_expired, unmapped};
+pub(crate) use error::{missing, token_expired, token_key_gone, unmapped};
 pub(crate) use key::{
     KeyHash, fresh as fresh_key, hash as key_hash, id_of as key_id, is_same as is_same_hash,
 };
 pub use secret::Secret;
 pub(crate) use session::{Limits, Proof, Session};
+#[cfg(feature = "edge")]
+pub(crate) use token::KeySet;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use meshlog_storage::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Permissions;
 
 /// Decisions remembered, a power of two: 2 KiB for each caller.
 const DECISIONS: usize = 256;
 
-/// What somebody proved, and what was decided about it so far. All calls made with one proof share one.
+/// What somebody proved, and what was decided about it so far. All calls of one program made with one
+/// proof share one.
 pub(crate) struct Session {
     /// `key:<id>`, `token:<subject>` or `certificate:<name>`.
     pub(crate) principal: Arc<str>,
@@ -35,12 +37,15 @@ pub(crate) struct Session {
 }
 
 /// How a caller proved who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Proof {
     /// With the key of this id.
     Key(Arc<str>),
     /// With the certificate of its connection.
     Certificate,
+    /// With a token. Cancelled when its issuer takes back the key that signed it.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "only the edge reads key sets"))]
+    Token(CancellationToken),
 }
 
 /// What a proof can be used for at most.
@@ -79,6 +84,22 @@ impl Session {
             role: Permissions::NONE,
             limits: Limits::default(),
             ends: None,
+            decisions: Decisions::default(),
+            checked: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, about which nothing was decided yet.
+    pub(crate) fn undecided(&self) -> Self {
+        Self {
+            principal: Arc::clone(&self.principal),
+            proof: self.proof.clone(),
+            team: Arc::clone(&self.team),
+            application: self.application.clone(),
+            is_admin: self.is_admin,
+            role: self.role,
+            limits: self.limits.clone(),
+            ends: self.ends,
             decisions: Decisions::default(),
             checked: AtomicU64::new(0),
         }

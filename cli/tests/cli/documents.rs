@@ -11,13 +11,13 @@ use crate::harness::{MESHLOG, Outcome, Process, command, root, run};
 /// The two commands that build and test Meshlog itself.
 const CARGO: [&str; 2] = ["cargo run --release -- quickstart", "cargo test --workspace"];
 
-struct Block {
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
 }
 
 /// The fenced blocks of a Markdown file, in order.
-fn blocks(file: &str) -> Vec<Block> {
+pub(crate) fn blocks(file: &str) -> Vec<Block> {
     let text = std::fs::read_to_string(root().join(file)).unwrap();
     let mut blocks: Vec<Block> = Vec::new();
     let mut inside = false;
@@ -218,6 +218,8 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/concepts.md",
         "docs/guide/README.md",
         "docs/guide/audit.md",
+        "docs/guide/tokens.md",
+        "docs/guide/policies.md",
         "docs/guide/install.md",
         "docs/guide/watch-a-broker.md",
         "docs/metrics.md",

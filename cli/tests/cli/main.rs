@@ -21,6 +21,7 @@ mod keys;
 mod lineage;
 mod man;
 mod newcomer;
+mod policy;
 mod produce;
 mod quickstart;
 mod recover;
