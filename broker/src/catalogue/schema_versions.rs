@@ -222,5 +222,6 @@ fn parts(
         fields,
         create_time: stored.create_time,
         created_by: stored.created_by,
+        schema_id: stored.storage_id,
     }
 }

@@ -14,7 +14,9 @@ pub mod envelope;
 pub mod limits;
 mod offsets;
 mod partitioner;
+mod quarantine;
 mod read;
+mod redrive;
 mod split;
 mod subscribe;
 mod waiting;
@@ -23,7 +25,9 @@ mod wire;
 
 pub(crate) use append::unknown_partition;
 pub use append_stream::{AppendOutcome, AppendStream};
-pub use batch::{BatchError, Fault, RecordBatchCodec, RecordView, Records, records};
+pub use batch::{
+    BatchError, Fault, RecordBatchCodec, RecordView, Records, records, stored_records,
+};
 pub(crate) use cursor::{
     bounds_of, explain, no_answer, offset_at_time, out_of_range, partitions_of,
 };
