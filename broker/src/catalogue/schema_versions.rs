@@ -183,7 +183,9 @@ async fn add(
         closed: false,
     };
     if validate_only {
-        let answer = parts(number, &value, key.as_deref(), StoredVersion::default(), fields);
+        let storage_id = version.storage_id;
+        let stored = StoredVersion { storage_id, ..StoredVersion::default() };
+        let answer = parts(number, &value, key.as_deref(), stored, fields);
         return Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) });
     }
     let answer = parts(number, &value, key.as_deref(), version.clone(), fields);

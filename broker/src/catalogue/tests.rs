@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::stored::{Chain, Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
+use crate::schema::Broken;
 use rebuilt::seen;
 
 mod audit;

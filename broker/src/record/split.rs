@@ -99,7 +99,9 @@ pub(crate) fn split(
             }
             // So many say that it is not the records which are wrong.
             Handling::Quarantine => {
-                bad.drain(..).for_each(|bad: Bad| drop(rejected.add(bad.index, bad.rejection)));
+                for bad in bad.drain(..) {
+                    rejected.add(bad.index, bad.rejection);
+                }
             }
         }
         rejected.add(index, rejection)
