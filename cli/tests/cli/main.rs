@@ -7,6 +7,7 @@ mod answers;
 mod audit;
 mod backup;
 mod bad_input;
+mod bench;
 mod catalogue;
 mod completion;
 mod consume;
