@@ -2,11 +2,10 @@
 //!
 //! Compiling takes up to some milliseconds, so what is compiled is kept, by the digest of the schema,
 //! for all products that share it. What is kept is bounded: beyond [`MAX_KEPT_BYTES`] of schema text,
-//! what was not used since the last time there was no room goes, and is compiled again when it is
-//! used again.
+//! what was not used for longest goes, and is compiled again when it is used again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
 use meshlog_proto::v1::{SchemaFormat, SchemaSource};
@@ -67,19 +66,21 @@ pub(super) fn of(schema: &Schema) -> Result<Option<Arc<Validator>>, Malformed> {
 
 struct Kept {
     most_bytes: usize,
+    /// Compiled so far: the time by which uses are told apart.
+    compiled: AtomicU64,
     entries: RwLock<HashMap<Fingerprint, Entry>>,
 }
 
 struct Entry {
     validator: Arc<Validator>,
     bytes: usize,
-    /// Since the last time there was no room.
-    used: AtomicBool,
+    /// When it was last used.
+    used: AtomicU64,
 }
 
 impl Kept {
     fn new(most_bytes: usize) -> Self {
-        Self { most_bytes, entries: RwLock::default() }
+        Self { most_bytes, compiled: AtomicU64::new(0), entries: RwLock::default() }
     }
 
     fn of(
@@ -90,8 +91,9 @@ impl Kept {
     ) -> Result<Option<Arc<Validator>>, Malformed> {
         if let Some(entry) = self.entries.read().get(&digest) {
             // Written only when it changes: all appends of a schema look here.
-            if !entry.used.load(Relaxed) {
-                entry.used.store(true, Relaxed);
+            let now = self.compiled.load(Relaxed);
+            if entry.used.load(Relaxed) != now {
+                entry.used.store(now, Relaxed);
             }
             return Ok(Some(Arc::clone(&entry.validator)));
         }
@@ -100,19 +102,13 @@ impl Kept {
         let bytes = bytes + ENTRY_BYTES;
         let mut entries = self.entries.write();
         let mut held: usize = entries.values().map(|entry| entry.bytes).sum();
-        // At the second turn nothing counts as used.
-        for _ in 0..2 {
-            if held + bytes > self.most_bytes {
-                entries.retain(|_, entry| {
-                    let stays = held + bytes <= self.most_bytes || entry.used.swap(false, Relaxed);
-                    if !stays {
-                        held -= entry.bytes;
-                    }
-                    stays
-                });
-            }
+        while held + bytes > self.most_bytes {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.used.load(Relaxed));
+            let Some(oldest) = oldest.map(|(digest, _)| *digest) else { break };
+            held -= entries.remove(&oldest).map_or(0, |entry| entry.bytes);
         }
-        let entry = Entry { validator: Arc::clone(&validator), bytes, used: AtomicBool::new(true) };
+        let used = AtomicU64::new(self.compiled.fetch_add(1, Relaxed));
+        let entry = Entry { validator: Arc::clone(&validator), bytes, used };
         entries.insert(digest, entry);
         Ok(Some(validator))
     }
@@ -147,7 +143,7 @@ mod tests {
         (0..4).for_each(use_one);
         (0..4).for_each(use_one);
         assert_eq!(compiled.get(), 4);
-        // There is room for four: one goes, whichever; then only the newest counts as used.
+        // There is room for four: one goes.
         use_one(4);
         assert_eq!((compiled.get(), kept.entries.read().len()), (5, 4));
         for number in 5..50 {

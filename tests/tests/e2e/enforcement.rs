@@ -162,7 +162,7 @@ async fn what_is_attached_is_as_its_product_and_is_not_counted_or_listed() {
     let get = |name: &str| v1::GetProductRequest { name: name.to_owned() };
     let found = catalog.get_product(get("ops.a$quarantine")).await.unwrap().into_inner();
     let (found, name) = (found.product.unwrap(), "ops.a$quarantine");
-    assert_eq!((found.name.as_str(), found.owner.as_str()), (name, "ops-team"));
+    assert_eq!((found.name.as_str(), found.owner.as_str()), (name, "ops"));
     assert_eq!(found.settings.unwrap().retention_count, 9);
     let listed = catalog.list_products(v1::ListProductsRequest::default()).await.unwrap();
     let names: Vec<String> = listed.into_inner().products.into_iter().map(|p| p.name).collect();
