@@ -45,7 +45,7 @@ pub(crate) enum QuarantineCommand {
     /// named takes it. One that was redriven before is passed over, so the command can be repeated.
     #[command(before_help = "Examples:
   meshlog quarantine redrive ops.flights 17 --value repaired.json
-  echo '{\"carrier\":\"UA\"}' | meshlog quarantine redrive ops.flights 17 --value -
+  cat repaired.json | meshlog quarantine redrive ops.flights 17 --value -
   meshlog quarantine redrive ops.flights --all --schema-version 2 -o json")]
     Redrive(Redrive),
 }

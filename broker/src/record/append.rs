@@ -116,7 +116,11 @@ impl Broker {
         let schema = product.schema_of_values(request.schema_version, named)?;
         let handling = match schema.handling {
             // Whoever compares and sets wants all of it or nothing.
-            Handling::Quarantine if request.expected_offset.is_some() => Handling::Refuse,
+            Handling::Quarantine
+                if request.expected_offset.is_some() || product.quarantine().is_none() =>
+            {
+                Handling::Refuse
+            }
             handling => handling,
         };
         let cut = split(&batch, routing, schema.validator(), handling)
