@@ -56,7 +56,8 @@ impl Catalogue {
             }
             let forgotten = judgement.map(|judgement| judgement.forgotten).unwrap_or_default();
             let validate_only = request.validate_only;
-            return add(change, caller, proposal, fields, &forgotten, validate_only).await;
+            let added = add(change, caller, proposal, fields, &forgotten, validate_only);
+            return Box::pin(added).await;
         }
     }
 

@@ -73,9 +73,7 @@ impl Metrics {
             true => &self.quarantined_records,
             false => &self.warned_records,
         };
-        if records > 0 {
-            counter.fetch_add(u64::from(records), Relaxed);
-        }
+        counter.fetch_add(u64::from(records), Relaxed);
     }
 
     /// An append was refused.

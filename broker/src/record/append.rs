@@ -128,7 +128,7 @@ impl Broker {
         let schema_version = schema.version;
         let faults = Faults::of(&cut, handling, &product);
         let bytes = batch.len() as u64;
-        let quarantined = match &faults.quarantined {
+        let quarantined = match faults.as_ref().and_then(|faults| faults.quarantined.as_ref()) {
             None => Vec::new(),
             Some(_) => {
                 let producer = request.producer.as_ref();
@@ -261,7 +261,8 @@ pub(super) struct Submitted {
     record_partitions: Vec<u32>,
     schema_version: u32,
     notices: Vec<v1::Notice>,
-    faults: Faults,
+    /// Of an append that was not all good.
+    faults: Option<Box<Faults>>,
 }
 
 /// What is told of records that do not conform and were not refused for it.
@@ -273,13 +274,13 @@ struct Faults {
 }
 
 impl Faults {
-    fn of(cut: &Split, handling: Handling, product: &ProductHandle) -> Self {
+    fn of(cut: &Split, handling: Handling, product: &ProductHandle) -> Option<Box<Self>> {
         if cut.bad_records == 0 {
-            return Self::default();
+            return None;
         }
         let first = cut.bad.iter().take(MAX_LISTED_RECORDS);
         let quarantine = product.quarantine().filter(|_| handling == Handling::Quarantine);
-        Self {
+        Some(Box::new(Self {
             nonconformities: first.map(nonconformity).collect(),
             records: cut.bad_records,
             quarantined: quarantine.map(|quarantine| v1::Quarantined {
@@ -287,7 +288,7 @@ impl Faults {
                 records: cut.bad.iter().map(|bad| bad.index).collect(),
                 first_offset: 0,
             }),
-        }
+        }))
     }
 }
 
@@ -311,15 +312,17 @@ impl Submitted {
         let mut appended = result.map_err(|error| self.explain(&error))?;
         if let Some(quarantine) = self.product.quarantine_stream() {
             let first = appended.ranges.iter().find(|range| range.stream == quarantine);
-            if let (Some(first), Some(told)) = (first, &mut self.faults.quarantined) {
+            let told = self.faults.as_mut().and_then(|faults| faults.quarantined.as_mut());
+            if let (Some(first), Some(told)) = (first, told) {
                 told.first_offset = first.first_offset.0;
             }
             appended.ranges.retain(|range| range.stream != quarantine);
         }
         if !appended.duplicate {
-            self.broker
-                .metrics()
-                .nonconforming(self.faults.records, self.faults.quarantined.is_some());
+            if let Some(faults) = &self.faults {
+                let are_quarantined = faults.quarantined.is_some();
+                self.broker.metrics().nonconforming(faults.records, are_quarantined);
+            }
             let records = appended.ranges.iter().map(|range| u64::from(range.count)).sum();
             self.broker.count_appended(&self.product, &self.counter, records, self.bytes);
             self.broker.metrics().published(records, self.bytes);
@@ -346,6 +349,7 @@ impl Submitted {
                 }),
             }
         }
+        let faults = self.faults.take().map(|faults| *faults).unwrap_or_default();
         Ok(v1::AppendResponse {
             ranges,
             record_partitions: self.record_partitions,
@@ -359,9 +363,9 @@ impl Submitted {
             .into(),
             duplicate: appended.duplicate,
             notices: self.notices,
-            nonconformities: self.faults.nonconformities,
-            nonconforming_records: self.faults.records,
-            quarantined: self.faults.quarantined,
+            nonconformities: faults.nonconformities,
+            nonconforming_records: faults.records,
+            quarantined: faults.quarantined,
         })
     }
 

@@ -12,7 +12,9 @@ const PREFIX: usize = 5;
 pub(crate) fn split_frame(value: &[u8]) -> Option<(u32, &[u8])> {
     let (prefix, rest) = value.split_first_chunk::<PREFIX>()?;
     let [0, a, b, c, d] = *prefix else { return None };
-    Some((u32::from_be_bytes([a, b, c, d]), rest))
+    // The highest byte comes first.
+    let id = [a, b, c, d].into_iter().fold(0, |id: u32, byte| id << 8 | u32::from(byte));
+    Some((id, rest))
 }
 
 /// The prefix that every value of a request has.

@@ -238,7 +238,7 @@ fn protobuf_values_that_would_take_much_time_or_memory_end_soon() {
     packed.push(0x80);
     assert!(told(&check, &packed).contains("the end of the bytes"));
     // Half a million fields, the last of which is wrong: its number is counted once.
-    let mut many = vec![0x28, 0].repeat(500_000);
+    let mut many = [0x28, 0].repeat(500_000);
     many.extend([0x28, 0x80]);
     let (path, ..) = refused(&check, &many);
     assert_eq!(path, "/gates/500000");
