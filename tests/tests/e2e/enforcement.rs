@@ -289,7 +289,10 @@ async fn values_of_confluent_name_their_version_and_are_stored_as_they_came() {
     let list = v1::ListSchemaVersionsRequest { product: "ops.a".to_owned() };
     let versions = broker.schemas().list_schema_versions(list).await.unwrap().into_inner();
     let ids: Vec<u32> = versions.schema_versions.iter().map(|v| v.schema_id).collect();
-    let framed = |id: u32, rest: &[u8]| [&[0], &id.to_be_bytes()[..], rest].concat();
+    let framed = |id: u32, rest: &[u8]| {
+        let id = [24, 16, 8, 0].map(|shift| (id >> shift) as u8);
+        [&[0], &id[..], rest].concat()
+    };
     let (old, new) = (framed(ids[0], &[2, b'A']), framed(ids[1], &[2, b'A', 6]));
 
     let answer = broker.records().append(append("ops.a").value(old.clone())).await.unwrap();
