@@ -58,6 +58,8 @@ reasons! {
     SchemaTooComplex = "SCHEMA_TOO_COMPLEX",
     /// A record's key is not the field that the product's key rule names.
     KeyMismatch = "KEY_MISMATCH",
+    /// A key without a value, where nothing is compacted.
+    TombstoneNotAllowed = "TOMBSTONE_NOT_ALLOWED",
     /// No such product.
     ProductNotFound = "PRODUCT_NOT_FOUND",
     /// The product exists already.

@@ -84,7 +84,10 @@ impl Exit {
             | "OFFSET_MISMATCH"
             | "ETAG_MISMATCH"
             | "PRODUCER_FENCED" => Self::Conflict,
-            "SCHEMA_REJECTED" | "KEY_MISMATCH" | "SCHEMA_INCOMPATIBLE" => Self::Rejected,
+            "SCHEMA_REJECTED"
+            | "KEY_MISMATCH"
+            | "TOMBSTONE_NOT_ALLOWED"
+            | "SCHEMA_INCOMPATIBLE" => Self::Rejected,
             "OVERLOADED"
             | "DISK_FULL"
             | "JOURNAL_FAILED"

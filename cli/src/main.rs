@@ -46,6 +46,7 @@ mod policy;
 mod produce;
 mod product;
 mod progress;
+mod quarantine;
 mod quickstart;
 mod recover;
 mod restore;
@@ -167,6 +168,14 @@ enum Command {
   meshlog schema diff ops.flights --from 1 --to 2"
     )]
     Schema(schema::SchemaCommand),
+    /// List, show and redrive records that a product did not take
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog quarantine list ops.flights
+  meshlog quarantine redrive ops.flights --all"
+    )]
+    Quarantine(quarantine::QuarantineCommand),
     /// Create, list, show, update and delete domains
     #[command(
         subcommand,
@@ -344,6 +353,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Impact(args) => args.run(out).await,
             Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
+            Command::Quarantine(command) => command.run(out).await,
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,

@@ -34,6 +34,14 @@ pub struct BatchAck {
     pub durability: Durability,
     /// True if an earlier attempt had appended the batch already.
     pub duplicate: bool,
+    /// Records that do not conform to the schema version, and were appended all the same or
+    /// quarantined: the first 100.
+    pub nonconformities: Vec<v1::Nonconformity>,
+    /// How many there are.
+    pub nonconforming_records: u32,
+    /// Records that are not in the product but in the one attached to it; [`BatchAck::record`] knows
+    /// no place of them.
+    pub quarantined: Option<v1::Quarantined>,
     /// Of each record, in the order of the batch; empty if the batch was not split.
     record_partitions: Vec<u32>,
     /// Of each record of a split batch, computed when first asked for: range and offset.
@@ -68,11 +76,30 @@ impl BatchAck {
         self.ranges.iter().map(|range| u64::from(range.count)).sum()
     }
 
-    /// Where record `index` of the batch is; `None` if the batch has no such record.
+    /// Why record `index` is not in the product but in quarantine; `None`: it is not.
+    #[must_use]
+    pub fn quarantined(&self, index: usize) -> Option<&v1::Quarantined> {
+        let told = self.quarantined.as_ref()?;
+        let index = u32::try_from(index).ok()?;
+        told.records.binary_search(&index).is_ok().then_some(told)
+    }
+
+    /// Records before this one that are in quarantine.
+    fn left_out(&self, index: usize) -> usize {
+        let told = self.quarantined.as_ref();
+        told.map_or(0, |told| told.records.partition_point(|bad| (*bad as usize) < index))
+    }
+
+    /// Where record `index` of the batch is; `None` if the batch has no such record, or if it is in
+    /// quarantine.
     #[must_use]
     pub fn record(&self, index: usize) -> Option<Ack> {
+        if self.quarantined(index).is_some() {
+            return None;
+        }
         let (range, offset) = if self.record_partitions.is_empty() {
             let range = self.ranges.first()?;
+            let index = index - self.left_out(index);
             let index = u32::try_from(index).ok().filter(|index| *index < range.count)?;
             (range, range.first_offset + u64::from(index))
         } else {
@@ -97,12 +124,15 @@ impl BatchAck {
             .enumerate()
             .map(|(index, range)| (range.partition, (index, range.first_offset)))
             .collect();
-        let place = |partition: &u32| {
+        let place = |(index, partition): (usize, &u32)| {
+            if self.quarantined(index).is_some() {
+                return None;
+            }
             let (range, offset) = next.get_mut(partition)?;
             *offset += 1;
             Some((*range, *offset - 1))
         };
-        self.record_partitions.iter().map(place).collect()
+        self.record_partitions.iter().enumerate().map(place).collect()
     }
 }
 
@@ -122,6 +152,9 @@ impl From<v1::AppendResponse> for BatchAck {
             durability,
             duplicate: response.duplicate,
             record_partitions: response.record_partitions,
+            nonconformities: response.nonconformities,
+            nonconforming_records: response.nonconforming_records,
+            quarantined: response.quarantined,
             places: OnceLock::new(),
         }
     }
@@ -163,6 +196,26 @@ mod tests {
     fn records_of_a_split_batch_take_the_next_offset_of_their_partition() {
         let ack = response(&[(0, 10, 2), (1, 50, 3)], &[1, 0, 1, 1, 0]);
         assert_eq!(places(&ack), [(1, 50), (0, 10), (1, 51), (1, 52), (0, 11)]);
+    }
+
+    #[test]
+    fn records_in_quarantine_have_no_place_and_take_none() {
+        let quarantined = |records: &[u32]| {
+            Some(v1::Quarantined { records: records.to_vec(), ..v1::Quarantined::default() })
+        };
+        let mut whole = response(&[(0, 10, 2)], &[]);
+        whole.quarantined = quarantined(&[0, 2]);
+        let place = |ack: &BatchAck, n| ack.record(n).map(|ack| (ack.partition, ack.offset));
+        assert_eq!(
+            (0..5).map(|n| place(&whole, n)).collect::<Vec<_>>(),
+            [None, Some((0, 10)), None, Some((0, 11)), None]
+        );
+        let mut split = response(&[(0, 10, 1), (1, 50, 2)], &[1, 0, 0, 1]);
+        split.quarantined = quarantined(&[1]);
+        assert_eq!(
+            (0..4).map(|n| place(&split, n)).collect::<Vec<_>>(),
+            [Some((1, 50)), None, Some((0, 10)), Some((1, 51))]
+        );
     }
 
     #[test]

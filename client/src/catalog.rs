@@ -377,6 +377,28 @@ impl Catalog {
         response.schema_version.ok_or_else(|| absent("schema_version"))
     }
 
+    /// Records that a product did not take, oldest first: one page.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn list_quarantined(
+        &self,
+        request: v1::ListQuarantinedRequest,
+    ) -> Result<v1::ListQuarantinedResponse> {
+        self.connection.list_quarantined(request).await
+    }
+
+    /// Appends a quarantined record to its product after all. Once: a second call appends nothing.
+    ///
+    /// # Errors
+    /// As the broker says; `SCHEMA_REJECTED` if it still does not conform.
+    pub async fn redrive_quarantined(
+        &self,
+        request: v1::RedriveQuarantinedRequest,
+    ) -> Result<v1::RedriveQuarantinedResponse> {
+        self.connection.redrive_quarantined(request).await
+    }
+
     /// All schema versions of a product, oldest first.
     ///
     /// # Errors

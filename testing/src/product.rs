@@ -106,6 +106,27 @@ impl ProductBuilder {
         self
     }
 
+    /// What happens to records that do not conform.
+    #[must_use]
+    pub fn enforcement(mut self, enforcement: v1::Enforcement) -> Self {
+        self.settings().enforcement = enforcement.into();
+        self
+    }
+
+    /// Records that do not conform go to the quarantine.
+    #[must_use]
+    pub fn quarantine(mut self) -> Self {
+        self.settings().on_fail = v1::OnFail::Quarantine.into();
+        self
+    }
+
+    /// A schema id stands before each value.
+    #[must_use]
+    pub fn confluent(mut self) -> Self {
+        self.settings().framing = v1::Framing::Confluent.into();
+        self
+    }
+
     fn settings(&mut self) -> &mut v1::ProductSettings {
         self.product.settings.get_or_insert_with(Default::default)
     }

@@ -26,6 +26,8 @@ mod cursors;
 mod disk;
 #[path = "e2e/drain.rs"]
 mod drain;
+#[path = "e2e/enforcement.rs"]
+mod enforcement;
 #[path = "e2e/errors.rs"]
 mod errors;
 #[path = "e2e/health.rs"]

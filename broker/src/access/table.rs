@@ -81,6 +81,8 @@ table! {
     AppendStream = "meshlog.v1.RecordService/AppendStream": [Produce] on Product;
     Read = "meshlog.v1.RecordService/Read": [Consume] on Product;
     Subscribe = "meshlog.v1.RecordService/Subscribe": [Consume] on Product;
+    ListQuarantined = "meshlog.v1.RecordService/ListQuarantined": [Consume] on Product;
+    RedriveQuarantined = "meshlog.v1.RecordService/RedriveQuarantined": [Manage] on Product;
     ListOffsets = "meshlog.v1.RecordService/ListOffsets": [Consume | Produce | Manage] on Product;
 
     CreateDomain = "meshlog.v1.CatalogService/CreateDomain": [Govern] on Broker;

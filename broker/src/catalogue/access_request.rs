@@ -44,6 +44,7 @@ impl Catalogue {
     ) -> Result<v1::RequestAccessResponse> {
         let mut mutation = self.begin().await;
         let product = self.resolve_for(caller, Rpc::RequestAccess, &request.product, "")?;
+        product.refuse_attached()?;
         let team = caller.team.clone().filter(|team| !team.is_empty()).ok_or_else(|| {
             let what =
                 "access is asked for by a team, and this caller has none; use a key of a team";

@@ -109,6 +109,7 @@ impl Catalogue {
         let mut product_ids = Vec::new();
         for name in &asked.products {
             let product = self.resolve_for(caller, Rpc::GetProduct, name, "")?;
+            product.refuse_attached()?;
             product_ids.push(product.id.to_string());
         }
         {

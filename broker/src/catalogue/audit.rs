@@ -340,6 +340,7 @@ impl AuditLog {
         let version = version_of(&schema, 1, &counters, create_time);
         let id = product.id.clone();
         let stored = StoredProduct {
+            quarantine: None,
             product: Some(product),
             // Clients' products count from 1.
             number: 0,

@@ -11,13 +11,13 @@ use super::product::{ProductHandle, read_only};
 use super::stored::{Key, StoredProduct};
 use super::view::View;
 use super::{
-    Catalogue, check_etag, completeness, facts, inheritance, is_internal, provenance, references,
-    settings,
+    Catalogue, attached, check_etag, completeness, facts, inheritance, is_internal, provenance,
+    references, settings,
 };
 use crate::Caller;
 use crate::access::Rpc;
 use crate::error::Result;
-use crate::schema::Schema;
+use crate::schema::{Handling, Schema};
 
 /// A change of one product. Its `product` is what the caller edits; names of other products stand
 /// in it, not ids.
@@ -48,7 +48,7 @@ impl Catalogue {
     ) -> Result<ProductChange<'_>> {
         let mutation = self.begin().await;
         let handle = self.resolve_for(caller, rpc, name, id)?;
-        if is_internal(&handle.name) {
+        if is_internal(&handle.name) || handle.is_attached() {
             return Err(read_only(&handle.name));
         }
         let mut stored = handle.stored()?;
@@ -71,10 +71,22 @@ impl ProductChange<'_> {
         validate_only: bool,
     ) -> Result<v1::Product> {
         let catalogue = self.mutation.catalogue();
+        let format = self.handle.current().value.format();
+        let limits = self.product.settings.as_ref();
+        if settings::handling(limits, format) == Some(Handling::Quarantine)
+            && self.stored.quarantine.is_none()
+            && !validate_only
+        {
+            self.stored.quarantine = Some(attached::add_quarantine(&mut self.mutation, limits));
+        }
         let (act, stored) = self.seal(caller, action, None)?;
         let policy = |product: &v1::Product| settings::policy(product.settings.as_ref());
         if policy(&self.before) != policy(&self.product) {
             self.mutation.set_policy(&self.handle.streams, policy(&self.product));
+            if let Some(stream) = self.handle.quarantine_stream() {
+                let policy = settings::quarantine_policy(self.product.settings.as_ref());
+                self.mutation.set_policy(&[stream], policy);
+            }
         }
         let mut answer = self.product;
         finish(&catalogue.inner.view, &mut answer, &self.handle.current().value)?;

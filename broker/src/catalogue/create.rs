@@ -14,13 +14,13 @@ use super::name::{SANDBOX, check_product, shell_word, shown};
 use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
 use super::{
-    Catalogue, aside, change, check_length, domain, facts, inheritance, invalid, moving,
+    Catalogue, aside, attached, change, check_length, domain, facts, inheritance, invalid, moving,
     provenance, references, settings, tag, team,
 };
 use crate::Caller;
 use crate::access::{Resource, Rpc};
 use crate::error::{Error, Reason, Result};
-use crate::schema::{FieldPath, Schema};
+use crate::schema::{FieldPath, Handling, Schema};
 
 /// Most partitions of a product.
 pub const MAX_PARTITIONS: u32 = 1024;
@@ -292,7 +292,11 @@ impl Plan {
         if policy != Policy::default() {
             mutation.set_policy(&streams, policy);
         }
+        let quarantine = settings::handling(product.settings.as_ref(), self.value.format())
+            .filter(|handling| *handling == Handling::Quarantine)
+            .map(|_| attached::add_quarantine(mutation, product.settings.as_ref()));
         let stored = StoredProduct {
+            quarantine,
             number: mutation.next_product_number(),
             streams: streams.into_iter().map(|stream| stream.0).collect(),
             versions: vec![version],

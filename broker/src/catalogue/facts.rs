@@ -71,6 +71,14 @@ pub(super) fn of_product(product: &v1::Product) -> Facts {
             let value = settings.protobuf_profile().as_str_name();
             facts.insert("settings.protobuf_profile".to_owned(), value.into());
         }
+        if settings.on_fail != 0 {
+            let value = settings.on_fail().as_str_name();
+            facts.insert("settings.on_fail".to_owned(), value.into());
+        }
+        if settings.framing != 0 {
+            let value = settings.framing().as_str_name();
+            facts.insert("settings.framing".to_owned(), value.into());
+        }
         put_limits(&mut facts, settings);
     }
     if let Some(key) = &product.key {

@@ -97,6 +97,7 @@ impl Catalogue {
         let what = match what {
             What::Product(name) => {
                 let product = self.resolve_for(caller, rpc, &name, "")?;
+                product.refuse_attached()?;
                 self.allow_all(caller, rpc, Resource::Product(&product), permissions)?;
                 product_id = product.id.to_string();
                 What::Product(product.name.to_string())

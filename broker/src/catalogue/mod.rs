@@ -48,6 +48,7 @@ mod products;
 mod promise;
 mod provenance;
 mod recent;
+mod redriven;
 mod references;
 mod rights;
 mod schema_versions;
@@ -92,6 +93,7 @@ use presence::Presence;
 pub use product::{AppendSchema, ProductHandle};
 pub(crate) use promise::{Proposal, Question, mode_asked, succeed_command};
 use recent::Recent;
+pub(crate) use redriven::Redriven;
 use searching::Searching;
 use view::View;
 pub use watch::ProductWatch;
@@ -114,6 +116,7 @@ struct Inner {
     /// The newest revision, after the view has it.
     revision: tokio::sync::watch::Sender<u64>,
     cursors: Arc<CursorTable>,
+    redriven: Arc<Redriven>,
     presence: Presence,
     searching: Arc<Searching>,
     epoch: Arc<Epoch>,
@@ -171,6 +174,7 @@ impl Catalogue {
                 denials: Arc::default(),
                 revision,
                 cursors: CursorTable::open(state.iter().map(|(key, value)| (key, value)))?,
+                redriven: Arc::new(Redriven::open(state.iter().map(|(key, value)| (key, value)))),
                 presence: Presence::default(),
                 searching,
                 epoch,
@@ -297,7 +301,7 @@ impl Catalogue {
     /// The partitions of all products.
     pub(crate) fn streams_of_products(&self) -> Vec<meshlog_storage::StreamId> {
         let view = self.inner.view.read();
-        view.products.values().flat_map(|handle| handle.streams.iter().copied()).collect()
+        view.products.values().flat_map(|handle| handle.all_streams()).collect()
     }
 
     /// Number of products, the broker's own not counted.

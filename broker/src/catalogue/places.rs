@@ -15,6 +15,10 @@ pub(crate) fn places(state: Vec<(Bytes, Bytes)>) -> BTreeMap<StreamId, Place> {
         let Some(key @ Key::Product(_)) = Key::parse(&key) else { continue };
         let Ok(stored) = decode::<StoredProduct>(key, value) else { continue };
         let name = stored.product.map(|product| product.name).unwrap_or_default();
+        if let Some(stream) = stored.quarantine {
+            let product = super::attached::quarantine_of(&name);
+            places.insert(StreamId(stream), Place { product, partition: 0 });
+        }
         for (partition, stream) in (0..).zip(stored.streams) {
             places.insert(StreamId(stream), Place { product: name.clone(), partition });
         }

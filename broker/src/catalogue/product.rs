@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use meshlog_proto::v1::{self, Enforcement, ProductState, SchemaFormat};
+use meshlog_proto::v1::{self, Framing, ProductState, SchemaFormat};
 use meshlog_storage::{Durability, StreamId};
 
 use super::notice::Deprecation;
 use super::stored::{self, Key, StoredProduct, StoredVersion};
-use super::{is_internal, rights, settings};
+use super::{attached, is_internal, rights, settings};
 use crate::Traffic;
 use crate::error::{Error, Reason, Result};
-use crate::schema::{FieldPath, Fingerprint, Malformed, RecordCheck, RecordValidator, Schema};
+use crate::schema::{
+    FieldPath, Fingerprint, Frame, Handling, RecordCheck, RecordValidator, Schema, after_indexes,
+    split_frame,
+};
 
 /// A product at one moment. Never changes: a change of the product makes another handle, and a
 /// handle that was resolved before goes on to mean what it meant.
@@ -42,7 +45,15 @@ pub struct ProductHandle {
     stored: bytes::Bytes,
     versions: Vec<Version>,
     key_rule: Option<FieldPath>,
-    enforced: bool,
+    /// What becomes of records that do not conform; `None`: values are not checked.
+    handling: Option<Handling>,
+    /// Whether a schema id stands before each value.
+    is_framed: bool,
+    is_compacted: bool,
+    /// `<name>$quarantine`, once there was a need for it.
+    pub(super) quarantine: Option<Arc<ProductHandle>>,
+    /// Of what is attached: the id of its product.
+    attached_to: Option<Arc<str>>,
 }
 
 /// What a product names.
@@ -76,6 +87,7 @@ impl Names {
 }
 
 /// One schema version of a product.
+#[derive(Clone)]
 pub(super) struct Version {
     pub(super) number: u32,
     pub(super) storage_id: u32,
@@ -83,7 +95,6 @@ pub(super) struct Version {
     pub(super) key: Option<Arc<Schema>>,
     /// Takes no more appends.
     pub(super) closed: bool,
-    check: OnceLock<Result<Option<RecordCheck>, Malformed>>,
 }
 
 /// The schema version of an append.
@@ -92,7 +103,9 @@ pub struct AppendSchema<'a> {
     pub version: u32,
     /// As stored frames say it.
     pub storage_id: u32,
-    check: Option<&'a RecordCheck>,
+    /// What becomes of records that do not conform.
+    pub handling: Handling,
+    check: Option<RecordCheck<'a>>,
 }
 
 impl fmt::Debug for ProductHandle {
@@ -115,11 +128,11 @@ impl fmt::Debug for AppendSchema<'_> {
     }
 }
 
-impl<'a> AppendSchema<'a> {
+impl AppendSchema<'_> {
     /// What checks the records; `None`: there is nothing to check.
     #[must_use]
-    pub fn validator(&self) -> Option<&'a dyn RecordValidator> {
-        self.check.map(|check| check as &dyn RecordValidator)
+    pub fn validator(&self) -> Option<&dyn RecordValidator> {
+        self.check.as_ref().map(|check| check as &dyn RecordValidator)
     }
 }
 
@@ -132,11 +145,28 @@ impl ProductHandle {
     /// `SCHEMA_VERSION_UNKNOWN`; `SCHEMA_VERSION_REQUIRED` for 0 where the bytes do not say which
     /// version they are (Avro, Protobuf) and there are several.
     pub fn schema(&self, schema_version: u32) -> Result<AppendSchema<'_>> {
+        self.schema_of_values(schema_version, None)
+    }
+
+    /// As [`ProductHandle::schema`]; `named` is the version that the values name, if they do.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn schema_of_values(
+        &self,
+        schema_version: u32,
+        named: Option<u32>,
+    ) -> Result<AppendSchema<'_>> {
         let current = self.current();
         let several = self.versions.len() > 1;
         let format = current.value.format();
+        let schema_version = match schema_version {
+            0 => named.unwrap_or_default(),
+            asked => asked,
+        };
         if schema_version == 0
             && several
+            && !self.is_framed
             && matches!(format, SchemaFormat::Avro | SchemaFormat::Protobuf)
         {
             return Err(Error::new(
@@ -157,15 +187,38 @@ impl ProductHandle {
         if version.closed {
             return Err(self.closed(version));
         }
-        let check = version.check.get_or_init(|| self.compile(version)).as_ref();
-        let check = check.map_err(|malformed| {
-            malformed.clone().in_field("value_schema").with("product", &self.name)
-        })?;
+        let check = self.check_of(version)?;
         Ok(AppendSchema {
             version: version.number,
             storage_id: version.storage_id,
-            check: check.as_ref(),
+            handling: self.handling.unwrap_or(Handling::Refuse),
+            check: (!check.is_empty()).then_some(check),
         })
+    }
+
+    /// Whether a schema id stands before each value.
+    pub(crate) fn is_framed(&self) -> bool {
+        self.is_framed
+    }
+
+    /// A value without the schema id before it, where there is one of a version of this product.
+    pub(crate) fn unframed<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+        if !self.is_framed {
+            return value;
+        }
+        match split_frame(value) {
+            Some((id, rest)) if self.version_of_id(id).is_some() => {
+                let is_protobuf = self.current().value.format() == SchemaFormat::Protobuf;
+                if is_protobuf { after_indexes(rest).unwrap_or(rest) } else { rest }
+            }
+            _ => value,
+        }
+    }
+
+    /// The version with this schema id, as clients count.
+    pub(crate) fn version_of_id(&self, schema_id: u32) -> Option<u32> {
+        let found = self.versions.iter().rev().find(|version| version.storage_id == schema_id);
+        found.map(|version| version.number)
     }
 
     #[cold]
@@ -184,25 +237,55 @@ impl ProductHandle {
         .with("current_version", current)
     }
 
-    /// Whether values are checked on write.
+    /// Whether nothing gets in that does not conform.
     pub(super) fn is_enforced(&self) -> bool {
-        self.enforced
+        matches!(self.handling, Some(Handling::Refuse | Handling::Quarantine))
     }
 
-    fn compile(&self, version: &Version) -> Result<Option<RecordCheck>, Malformed> {
-        let validator = |schema: &Schema| match self.enforced {
-            true => Ok(schema.validator()?.cloned()),
-            false => Ok(None),
+    /// Whether it is attached to another product.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.attached_to.is_some()
+    }
+
+    /// Refuses what is attached where a product by itself is asked for: whoever may use the product
+    /// may use it too.
+    pub(super) fn refuse_attached(&self) -> Result<()> {
+        match self.is_attached() {
+            true => Err(read_only(&self.name)),
+            false => Ok(()),
+        }
+    }
+
+    /// The id by which grants and keys name it: what is attached goes with its product.
+    pub(super) fn access_id(&self) -> &str {
+        self.attached_to.as_deref().unwrap_or(&self.id)
+    }
+
+    /// `<name>$quarantine`, if there ever was a need for it.
+    pub(crate) fn quarantine(&self) -> Option<&Arc<ProductHandle>> {
+        self.quarantine.as_ref()
+    }
+
+    fn check_of(&self, version: &Version) -> Result<RecordCheck<'_>> {
+        let validator = |schema: &Schema| match self.handling {
+            Some(_) => schema.validator().map_err(|malformed| {
+                malformed.in_field("value_schema").with("product", &self.name)
+            }),
+            None => Ok(None),
         };
-        let check = RecordCheck {
+        Ok(RecordCheck {
             value: validator(&version.value)?,
             key: version.key.as_ref().map(|key| validator(key)).transpose()?.flatten(),
             key_rule: match version.value.format() {
-                SchemaFormat::JsonSchema => self.key_rule.clone(),
+                SchemaFormat::JsonSchema => self.key_rule.as_ref(),
                 _ => None,
             },
-        };
-        Ok((!check.is_empty()).then_some(check))
+            frame: self
+                .is_framed
+                .then_some(Frame { schema_id: version.storage_id, version: version.number }),
+            refuses_tombstones: self.handling.is_some() && !self.is_compacted,
+        })
     }
 
     /// Refuses an append that the product does not take, whatever is in it.
@@ -212,7 +295,7 @@ impl ProductHandle {
     /// is retired.
     pub fn check_appendable(&self) -> Result<()> {
         match self.state {
-            _ if is_internal(&self.name) => Err(read_only(&self.name)),
+            _ if is_internal(&self.name) || self.is_attached() => Err(read_only(&self.name)),
             ProductState::Retired => Err(self.retired()),
             _ => Ok(()),
         }
@@ -317,7 +400,7 @@ impl ProductHandle {
         key: Key<'_>,
         encoded: bytes::Bytes,
         schema: impl Fn(&Fingerprint) -> Option<Arc<Schema>>,
-        traffic: impl FnOnce(&str) -> Arc<Traffic>,
+        traffic: impl Fn(&str) -> Arc<Traffic>,
     ) -> Result<Self> {
         let stored: StoredProduct = stored::decode(key, encoded.clone())?;
         let product = stored.product.unwrap_or_default();
@@ -339,7 +422,6 @@ impl ProductHandle {
                     false => Some(find(&version.key)?),
                 },
                 closed: version.closed,
-                check: OnceLock::new(),
             })
         };
         let versions =
@@ -348,7 +430,46 @@ impl ProductHandle {
             return Err(stored::unreadable(key, "it has no schema version or no partition"));
         }
         let settings = product.settings.as_ref();
+        let format = versions.last().map_or(SchemaFormat::Unspecified, |last| last.value.format());
+        let quarantine = stored.quarantine.map(|stream| {
+            let described = attached::described(&product);
+            let id: Arc<str> = Arc::from(attached::quarantine_of(&product.id));
+            let attached = StoredProduct {
+                product: Some(described),
+                number: stored.number,
+                streams: vec![stream],
+                versions: stored.versions.clone(),
+                quarantine: None,
+            };
+            Arc::new(Self {
+                names: Names::of(&product),
+                owner: Arc::from(&*product.owner),
+                state: product.state(),
+                tags: rights::tag_names(&product.tags).collect(),
+                is_restricted: product.classification() == v1::Classification::Restricted,
+                deprecation: None,
+                name: Arc::from(attached::quarantine_of(&product.name)),
+                traffic: traffic(&id),
+                id,
+                number: stored.number,
+                streams: vec![StreamId(stream)],
+                minimum_durability: None,
+                stored: prost::Message::encode_to_vec(&attached).into(),
+                versions: versions.clone(),
+                key_rule: None,
+                handling: None,
+                is_framed: false,
+                is_compacted: false,
+                quarantine: None,
+                attached_to: Some(Arc::from(&*product.id)),
+            })
+        });
         Ok(Self {
+            handling: settings::handling(settings, format),
+            is_framed: settings.is_some_and(|set| set.framing() == Framing::Confluent),
+            is_compacted: settings.is_some_and(|set| set.compaction.is_some()),
+            quarantine,
+            attached_to: None,
             names: Names::of(&product),
             owner: Arc::from(&*product.owner),
             state: product.state(),
@@ -364,8 +485,6 @@ impl ProductHandle {
             stored: encoded,
             versions,
             key_rule: product.key.map(|rule| FieldPath::new(&rule.field)),
-            enforced: settings
-                .is_none_or(|settings| settings.enforcement != i32::from(Enforcement::Off)),
         })
     }
 }

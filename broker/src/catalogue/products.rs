@@ -160,8 +160,8 @@ impl Catalogue {
         if request.validate_only {
             return Ok(v1::DeleteProductResponse::default());
         }
-        for stream in &handle.streams {
-            mutation.delete_stream(*stream);
+        for stream in handle.all_streams() {
+            mutation.delete_stream(stream);
         }
         mutation.remove(Key::Product(&handle.id));
         mutation.detach(&handle).await;
@@ -230,6 +230,8 @@ fn set(
                 "compaction" => settings.compaction = asked.compaction,
                 "compatibility" => settings.compatibility = asked.compatibility,
                 "protobuf_profile" => settings.protobuf_profile = asked.protobuf_profile,
+                "on_fail" => settings.on_fail = asked.on_fail,
+                "framing" => settings.framing = asked.framing,
                 _ => return Err(mask::unknown(one, given)),
             }
         }

@@ -429,7 +429,7 @@ impl View {
                 if known.is_some_and(|domain| is_member(&domain.owner)) {
                     add(owner, Why::OwnsDomain);
                 }
-                let grants = self.rights.of(who, |team| team.products.get(&*product.id));
+                let grants = self.rights.of(who, |team| team.products.get(product.access_id()));
                 grants.for_each(|(grant, permissions)| add(permissions, Why::Granted(grant)));
                 let grants = self.rights.of(who, move |team| team.domains.get(domain));
                 grants.for_each(|(grant, permissions)| add(permissions, Why::Granted(grant)));
@@ -475,7 +475,7 @@ impl View {
         let is_in = match resource {
             _ if !limits.is_local() => true,
             Resource::Product(product) => {
-                limits.products.contains(&product.id)
+                limits.products.iter().any(|id| **id == *product.access_id())
                     || limits.domains.iter().any(|domain| in_domain(&product.name, domain))
             }
             Resource::Domain(name) => limits.domains.iter().any(|domain| **domain == *name),

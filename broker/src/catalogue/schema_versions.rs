@@ -56,7 +56,8 @@ impl Catalogue {
             }
             let forgotten = judgement.map(|judgement| judgement.forgotten).unwrap_or_default();
             let validate_only = request.validate_only;
-            return add(change, caller, proposal, fields, &forgotten, validate_only).await;
+            let added = add(change, caller, proposal, fields, &forgotten, validate_only);
+            return Box::pin(added).await;
         }
     }
 
@@ -183,7 +184,9 @@ async fn add(
         closed: false,
     };
     if validate_only {
-        let answer = parts(number, &value, key.as_deref(), StoredVersion::default(), fields);
+        let storage_id = version.storage_id;
+        let stored = StoredVersion { storage_id, ..StoredVersion::default() };
+        let answer = parts(number, &value, key.as_deref(), stored, fields);
         return Ok(v1::AddSchemaVersionResponse { schema_version: Some(answer) });
     }
     let answer = parts(number, &value, key.as_deref(), version.clone(), fields);
@@ -222,5 +225,6 @@ fn parts(
         fields,
         create_time: stored.create_time,
         created_by: stored.created_by,
+        schema_id: stored.storage_id,
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use meshlog_proto::v1::{
-    Compaction, Compatibility, Durability, Enforcement, ProductSettings, ProtobufProfile,
-    SchemaFormat,
+    Compaction, Compatibility, Durability, Enforcement, Framing, OnFail, ProductSettings,
+    ProtobufProfile, SchemaFormat,
 };
 use meshlog_storage::Policy;
 
@@ -12,6 +12,7 @@ use super::change::served;
 use super::product::ProductHandle;
 use super::{Catalogue, invalid};
 use crate::error::Result;
+use crate::schema::Handling;
 
 /// Records of a product that is created in the sandbox stay this long, unless it is said otherwise.
 pub(super) const SANDBOX_AGE: Duration = Duration::from_secs(7 * DAY);
@@ -44,21 +45,39 @@ pub(super) fn resolve(
     format: SchemaFormat,
 ) -> Result<ProductSettings> {
     let set = set.copied().unwrap_or_default();
-    let default = match format {
-        SchemaFormat::JsonSchema => Enforcement::Enforce,
-        _ => Enforcement::Off,
-    };
+    let has_rules = has_rules(format);
     let enforcement = match Enforcement::try_from(set.enforcement) {
-        Ok(Enforcement::Unspecified) => default,
-        Ok(Enforcement::Off) => Enforcement::Off,
-        Ok(Enforcement::Enforce) if default == Enforcement::Enforce => Enforcement::Enforce,
-        Ok(Enforcement::Enforce) => {
+        Ok(Enforcement::Unspecified) if has_rules => Enforcement::Enforce,
+        Ok(Enforcement::Unspecified | Enforcement::Off) => Enforcement::Off,
+        Ok(asked) if has_rules => asked,
+        Ok(_) => {
             return Err(invalid(
                 "settings.enforcement",
-                "only JSON Schema can be enforced; leave it out, or give the product a JSON Schema",
+                "a product without a schema has nothing to check; leave it out, or give the \
+                 product a JSON Schema, an Avro or a Protobuf schema",
             ));
         }
-        Err(_) => return Err(invalid("settings.enforcement", "use OFF or ENFORCE")),
+        Err(_) => return Err(invalid("settings.enforcement", "use OFF, WARN or ENFORCE")),
+    };
+    let on_fail = match OnFail::try_from(set.on_fail) {
+        Ok(OnFail::Unspecified | OnFail::Reject) => OnFail::Reject,
+        Ok(OnFail::Quarantine) if enforcement == Enforcement::Enforce => OnFail::Quarantine,
+        Ok(OnFail::Quarantine) => {
+            return Err(invalid(
+                "settings.on_fail",
+                "QUARANTINE needs the enforcement ENFORCE: nothing else keeps records out",
+            ));
+        }
+        Err(_) => return Err(invalid("settings.on_fail", "use REJECT or QUARANTINE")),
+    };
+    let framing = match Framing::try_from(set.framing) {
+        Ok(Framing::Unspecified | Framing::None) => Framing::None,
+        Ok(Framing::Confluent) if has_rules => Framing::Confluent,
+        Ok(Framing::Confluent) => {
+            let what = "a product without a schema has no schema id that could stand before values";
+            return Err(invalid("settings.framing", what));
+        }
+        Err(_) => return Err(invalid("settings.framing", "use NONE or CONFLUENT")),
     };
     let durability = match Durability::try_from(set.minimum_durability) {
         Ok(Durability::Unspecified | Durability::Written) => Durability::Written,
@@ -90,6 +109,8 @@ pub(super) fn resolve(
             _ => set.protobuf_profile,
         },
         enforcement: enforcement.into(),
+        on_fail: on_fail.into(),
+        framing: framing.into(),
         minimum_durability: durability.into(),
         retention_age: set.retention_age.filter(|age| *age != prost_types::Duration::default()),
         compaction: set.compaction.map(|compaction| Compaction {
@@ -152,6 +173,31 @@ pub(super) fn fill_sandbox(set: &mut Option<ProductSettings>) -> Option<&'static
     }
     settings.retention_age = SANDBOX_AGE.try_into().ok();
     Some("settings.retention_age")
+}
+
+/// Whether schemas of this format say what values are.
+fn has_rules(format: SchemaFormat) -> bool {
+    matches!(format, SchemaFormat::JsonSchema | SchemaFormat::Avro | SchemaFormat::Protobuf)
+}
+
+/// How long quarantined records stay: as those of the product, but each of them counts.
+pub(super) fn quarantine_policy(set: Option<&ProductSettings>) -> Policy {
+    Policy { compact: None, ..policy(set) }
+}
+
+/// What becomes of records that do not conform; `None`: values are not checked. What was stored has
+/// passed [`resolve`].
+pub(super) fn handling(set: Option<&ProductSettings>, format: SchemaFormat) -> Option<Handling> {
+    let set = set.copied().unwrap_or_default();
+    match set.enforcement() {
+        _ if !has_rules(format) => None,
+        Enforcement::Off => None,
+        Enforcement::Warn => Some(Handling::Warn),
+        Enforcement::Enforce | Enforcement::Unspecified => match set.on_fail() {
+            OnFail::Quarantine => Some(Handling::Quarantine),
+            OnFail::Reject | OnFail::Unspecified => Some(Handling::Refuse),
+        },
+    }
 }
 
 /// The floor for appends, if there is one.

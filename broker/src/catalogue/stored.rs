@@ -147,6 +147,9 @@ pub(super) struct StoredProduct {
     /// Oldest first, without gaps.
     #[prost(message, repeated, tag = "4")]
     pub(super) versions: Vec<StoredVersion>,
+    /// The stream of the attached product `<name>$quarantine`, once there was a need for it.
+    #[prost(uint64, optional, tag = "5")]
+    pub(super) quarantine: Option<u64>,
 }
 
 /// One schema version of a product.

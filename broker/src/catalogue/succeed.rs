@@ -118,6 +118,8 @@ fn fit(old: &mut v1::Product, value: &Schema) -> Result<()> {
         && let Some(settings) = &mut old.settings
     {
         settings.enforcement = 0;
+        settings.on_fail = 0;
+        settings.framing = 0;
     }
     Ok(())
 }

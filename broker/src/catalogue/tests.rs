@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::stored::{Chain, Counters, Key, StoredProduct, StoredSchema, StoredVersion};
 use super::*;
 use crate::Caller;
+use crate::schema::Broken;
 use rebuilt::seen;
 
 mod audit;
@@ -632,7 +633,7 @@ async fn an_append_must_say_which_of_several_avro_versions_it_uses() {
     let field = r#"{"name":"a","type":"int"}"#;
     let request = v1::CreateProductRequest { value_schema: Some(avro(field)), ..create("ops.a") };
     let product = created(&catalogue, request).await;
-    assert_eq!(product.effective_settings.unwrap().enforcement(), Enforcement::Off);
+    assert_eq!(product.effective_settings.unwrap().enforcement(), Enforcement::Enforce);
     assert_eq!(catalogue.resolve("ops.a", "").unwrap().schema(0).unwrap().version, 1);
     add_version(&catalogue, "ops.a", avro(r#"{"name":"a","type":"int","default":1}"#))
         .await
@@ -641,7 +642,7 @@ async fn an_append_must_say_which_of_several_avro_versions_it_uses() {
     let error = handle.schema(0).unwrap_err();
     assert_eq!(error.reason(), Reason::SchemaVersionRequired);
     assert_eq!(error.metadata()["current_version"], "2");
-    assert!(handle.schema(1).unwrap().validator().is_none());
+    assert!(handle.schema(1).unwrap().validator().is_some());
 
     let enforce = with("ops.b", |p| {
         p.settings = Some(ProductSettings {
@@ -649,22 +650,33 @@ async fn an_append_must_say_which_of_several_avro_versions_it_uses() {
             ..Default::default()
         });
     });
-    let request = v1::CreateProductRequest { value_schema: Some(avro(field)), ..enforce };
+    let opaque = SchemaSource {
+        format: SchemaFormat::Opaque.into(),
+        media_type: "text/plain".to_owned(),
+        reason: "Free text.".to_owned(),
+        ..SchemaSource::default()
+    };
+    let request = v1::CreateProductRequest { value_schema: Some(opaque), ..enforce };
     assert_eq!(refused(&catalogue, request).await.reason(), Reason::InvalidArgument);
 }
 
 #[tokio::test]
 async fn a_key_rule_holds_for_every_record_and_every_later_schema() {
     let (_, catalogue) = catalogue();
-    let rule = |p: &mut v1::Product| p.key = Some(KeyRule { field: "carrier".to_owned() });
+    let rule = |p: &mut v1::Product| {
+        p.key = Some(KeyRule { field: "carrier".to_owned() });
+        let compaction = Some(v1::Compaction::default());
+        p.settings = Some(ProductSettings { compaction, ..Default::default() });
+    };
     created(&catalogue, with("ops.flights", rule)).await;
     let handle = catalogue.resolve("ops.flights", "").unwrap();
     let schema = handle.schema(0).unwrap();
     let validator = schema.validator().unwrap();
     validator.check(Some(b"UA"), Some(br#"{"carrier":"UA"}"#)).unwrap();
     validator.check(Some(b"UA"), None).unwrap();
-    assert!(validator.check(Some(b"AA"), Some(br#"{"carrier":"UA"}"#)).unwrap_err().key_mismatch);
-    assert!(!validator.check(Some(b"AA"), Some(b"{}")).unwrap_err().key_mismatch);
+    let broken = |value: &[u8]| validator.check(Some(b"AA"), Some(value)).unwrap_err().broken;
+    assert_eq!(broken(br#"{"carrier":"UA"}"#), Broken::Key);
+    assert_eq!(broken(b"{}"), Broken::Schema);
     let error = add_version(&catalogue, "ops.flights", json_schema("{}")).await.unwrap_err();
     assert_eq!(field(&error), (Reason::InvalidArgument, "product.key"));
     let error = add_version(&catalogue, "ops.flights", avro("")).await.unwrap_err();
@@ -868,6 +880,7 @@ fn the_format_is_the_same_for_ever() {
         "920101699a010173b2010d0a056f776e657210021a026d65e20105612e6f6c64f2010172fa01030a0174"
     );
     let product = StoredProduct {
+        quarantine: None,
         product: Some(v1::Product { name: "a.b".to_owned(), ..Default::default() }),
         number: 5,
         streams: vec![8, 9],

@@ -12,7 +12,7 @@ use super::product::ProductHandle;
 use super::recent::{Changed, Recent};
 use super::rights::{KnownGrant, KnownKey, Rights};
 use super::stored::{self, Chain, Counters, Key, StoredSchema};
-use super::{builtin, is_internal};
+use super::{attached, builtin, is_internal};
 use crate::error::Result;
 use crate::schema::{Fingerprint, Schema};
 use crate::{Traffic, lineage};
@@ -134,8 +134,12 @@ impl View {
                 (Key::TagKey(name), value) => Change::TagKey(Arc::from(name), message(key, value)?),
                 (Key::Product(_), Some(value)) => {
                     let handle = ProductHandle::from_stored(key, value.clone(), schema, |id| {
-                        match self.by_id.get(id) {
+                        match self.product_of(id) {
                             Some(known) => Arc::clone(&known.traffic),
+                            // What is attached has no edges: it is no place that data flows to.
+                            None if attached::product_of_quarantine(id).is_some() => {
+                                Arc::new(Traffic::new(id, &Arc::default()))
+                            }
                             None => Arc::new(Traffic::new(id, &self.lineage)),
                         }
                     })?;
@@ -318,12 +322,19 @@ impl View {
 
     /// The product of this name, or of this earlier name.
     pub(super) fn product(&self, name: &str) -> Option<&Arc<ProductHandle>> {
-        self.products.get(name).or_else(|| self.by_id.get(self.aliases.get(name)?))
+        let plain = self.products.get(name);
+        plain.or_else(|| self.by_id.get(self.aliases.get(name)?)).or_else(|| {
+            let product = self.product(attached::product_of_quarantine(name)?)?;
+            product.quarantine.as_ref()
+        })
     }
 
     /// The product with this id.
     pub(super) fn product_of(&self, id: &str) -> Option<&Arc<ProductHandle>> {
-        self.by_id.get(id)
+        self.by_id.get(id).or_else(|| {
+            let product = self.by_id.get(attached::product_of_quarantine(id)?)?;
+            product.quarantine.as_ref()
+        })
     }
 
     /// The products that name this one as an input or a successor.

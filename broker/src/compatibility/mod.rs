@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::catalogue::{ProductHandle, Proposal, Question, mode_asked, succeed_command};
 use crate::error::{Error, Reason, Result};
-use crate::record::records;
+use crate::record::stored_records;
 use crate::retained::Pass;
 use crate::schema::{Rejection, Trial};
 
@@ -190,18 +190,21 @@ impl CompatibilityCheck {
             }
         }
         let trials = std::mem::take(&mut self.trials);
+        let product = Arc::clone(&self.product);
         let work = move || {
             let mut run = v1::DryRun::default();
             for batch in &slice.batches {
                 let Some((version, trial)) = trials.get(&batch.schema) else { continue };
-                for (index, record) in (0..batch.count).zip(records(&batch.payload)) {
+                for (index, record) in (0..batch.count).zip(stored_records(&batch.payload)) {
                     let Ok(record) = record else { continue };
                     let Some(value) = record.value else {
                         run.tombstones += 1;
                         continue;
                     };
                     run.records += 1;
-                    let Err(Rejection { path, expected, found, .. }) = trial.read(value) else {
+                    let Err(Rejection { path, expected, found, .. }) =
+                        trial.read(product.unframed(value))
+                    else {
                         continue;
                     };
                     run.failed += 1;

@@ -15,7 +15,13 @@ fn source(format: SchemaFormat, text: &str) -> SchemaSource {
 
 /// An active product of this schema.
 async fn active(broker: &Broker, name: &str, schema: SchemaSource, mode: Compatibility) {
-    let settings = v1::ProductSettings { compatibility: mode.into(), ..Default::default() };
+    // As it may have been when the records were appended.
+    let enforcement = match schema.format() {
+        SchemaFormat::Avro => v1::Enforcement::Off.into(),
+        _ => 0,
+    };
+    let compatibility = mode.into();
+    let settings = v1::ProductSettings { compatibility, enforcement, ..Default::default() };
     let product = v1::Product {
         name: name.to_owned(),
         owner: "ops".to_owned(),
@@ -223,7 +229,7 @@ async fn every_difference_stands_in_the_answer_and_in_the_error() {
     assert_eq!(unknown.reason(), Reason::SchemaVersionUnknown);
 }
 
-/// Values of Avro were not checked on write: what is in the log may not even be of its own version.
+/// Values were not checked on write: what is in the log may not even be of its own version.
 #[tokio::test]
 async fn avro_records_are_tried_byte_by_byte() {
     let broker = Broker::in_memory().unwrap();

@@ -86,6 +86,24 @@ impl RecordService for Records {
         Ok(response)
     }
 
+    async fn list_quarantined(
+        &self,
+        request: Request<v1::ListQuarantinedRequest>,
+    ) -> Result<Response<v1::ListQuarantinedResponse>, Status> {
+        let caller = caller_of(&request);
+        let listed = self.broker.list_quarantined(&caller, request.into_inner()).await;
+        listed.map(Response::new).map_err(|error| status_of(&error))
+    }
+
+    async fn redrive_quarantined(
+        &self,
+        request: Request<v1::RedriveQuarantinedRequest>,
+    ) -> Result<Response<v1::RedriveQuarantinedResponse>, Status> {
+        let caller = caller_of(&request);
+        let redriven = self.broker.redrive_quarantined(&caller, request.into_inner()).await;
+        redriven.map(Response::new).map_err(|error| status_of(&error))
+    }
+
     async fn list_offsets(
         &self,
         request: Request<v1::ListOffsetsRequest>,

@@ -39,6 +39,7 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::SchemaVersionRequired
         | Reason::SchemaTooComplex
         | Reason::KeyMismatch
+        | Reason::TombstoneNotAllowed
         | Reason::TagValueInvalid
         | Reason::SuccessorCycle
         | Reason::QueryInvalid

@@ -39,7 +39,10 @@ pub(crate) struct Metrics {
     pub(crate) append_times: Durations,
     schema_rejections: AtomicU64,
     key_mismatches: AtomicU64,
+    tombstones: AtomicU64,
     overloads: AtomicU64,
+    warned_records: AtomicU64,
+    quarantined_records: AtomicU64,
     /// Open now.
     pub(crate) subscriptions: AtomicU64,
     pub(crate) connections: AtomicU64,
@@ -63,11 +66,21 @@ impl Metrics {
         self.fetched_bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// Records do not conform, and were appended or quarantined.
+    pub(crate) fn nonconforming(&self, records: u32, are_quarantined: bool) {
+        let counter = match are_quarantined {
+            true => &self.quarantined_records,
+            false => &self.warned_records,
+        };
+        counter.fetch_add(u64::from(records), Relaxed);
+    }
+
     /// An append was refused.
     pub(crate) fn rejected(&self, reason: Reason) {
         let counter = match reason {
             Reason::SchemaRejected => &self.schema_rejections,
             Reason::KeyMismatch => &self.key_mismatches,
+            Reason::TombstoneNotAllowed => &self.tombstones,
             Reason::Overloaded => &self.overloads,
             _ => return,
         };

@@ -57,9 +57,17 @@ fn records(broker: &Broker, page: &mut Page) {
     for (reason, counter) in [
         ("SCHEMA_REJECTED", &metrics.schema_rejections),
         ("KEY_MISMATCH", &metrics.key_mismatches),
+        ("TOMBSTONE_NOT_ALLOWED", &metrics.tombstones),
         ("OVERLOADED", &metrics.overloads),
     ] {
         page.counted(name, help, [("reason", reason)], get(counter));
+    }
+    let name = "meshlog_nonconforming_records";
+    let help = "Records that do not conform to their schema and were not refused for it.";
+    for (outcome, counter) in
+        [("appended", &metrics.warned_records), ("quarantined", &metrics.quarantined_records)]
+    {
+        page.counted(name, help, [("outcome", outcome)], get(counter));
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! resolve ─► application id ─► room ─► split (walk, limits, schema) ─► Storage::append ─► ack
+//!                                        └─ bad records: refused, told of, or into the quarantine
 //! └──────── may wait ─────────────┘  └── no await: once begun, it is submitted whole ──┘
 //! ```
 //!
@@ -19,8 +20,10 @@ use meshlog_storage::{
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-use super::limits::MAX_REQUEST_BYTES;
+use super::batch::records;
+use super::limits::{MAX_LISTED_RECORDS, MAX_REQUEST_BYTES};
 use super::partitioner::murmur2;
+use super::quarantine::{Origin, nonconformity};
 use super::split::{Part, Routing, Split, split};
 use crate::access::Rpc;
 use crate::broker::Broker;
@@ -28,6 +31,7 @@ use crate::caller::Caller;
 use crate::catalogue::ProductHandle;
 use crate::error::{Applied, Error, Reason, Result};
 use crate::lineage::{Counter, Direction};
+use crate::schema::{Handling, split_frame};
 use crate::time::proto_time;
 
 impl Broker {
@@ -106,16 +110,49 @@ impl Broker {
         let permit = self.room(product.number, batch.len()).await?;
 
         // From here to `Storage::append` nothing waits.
-        let schema = product.schema(request.schema_version)?;
-        let cut = split(&batch, routing, schema.validator())
+        let named = match product.is_framed() {
+            true => named_version(&batch, &product),
+            false => None,
+        };
+        let schema = product.schema_of_values(request.schema_version, named)?;
+        let handling = match schema.handling {
+            // Whoever compares and sets wants all of it or nothing.
+            Handling::Quarantine
+                if request.expected_offset.is_some() || product.quarantine().is_none() =>
+            {
+                Handling::Refuse
+            }
+            handling => handling,
+        };
+        let cut = split(&batch, routing, schema.validator(), handling)
             .map_err(|error| error.with("product", &product.name))?;
-        let bytes = batch.len() as u64;
-        drop(batch);
-        let Split { parts, record_partitions } = cut;
         let schema_version = schema.version;
+        let faults = Faults::of(&cut, handling, &product);
+        let bytes = batch.len() as u64;
+        let quarantined = match faults.as_ref().and_then(|faults| faults.quarantined.as_ref()) {
+            None => Vec::new(),
+            Some(_) => {
+                let producer = request.producer.as_ref();
+                let origin = Origin { product: &product, caller, producer, schema_version };
+                origin.batches(&batch, &cut.bad)
+            }
+        };
+        drop(batch);
+        let Split { parts, record_partitions, .. } = cut;
         let streams = streams_of(&parts, &product.streams);
         let counter = product.traffic.counter(Direction::Append, caller, schema_version);
         let mut expected_offset = request.expected_offset.map(Offset);
+        let quarantine = product.quarantine_stream();
+        let quarantined = quarantined.into_iter().filter_map(|part| {
+            Some(Batch {
+                stream: quarantine?,
+                payload: vec![part.payload],
+                count: part.count,
+                schema: schema.storage_id,
+                application,
+                expected_offset: None,
+            })
+        });
         let batches = parts
             .into_iter()
             .map(|part| Batch {
@@ -127,6 +164,7 @@ impl Broker {
                 // Later parts follow the first within the same entry.
                 expected_offset: expected_offset.take(),
             })
+            .chain(quarantined)
             .collect();
         let (sender, outcome) = oneshot::channel();
         let entry = Entry { controls: Vec::new(), batches, producer, durability, permit };
@@ -145,6 +183,7 @@ impl Broker {
             record_partitions,
             schema_version,
             notices,
+            faults,
         })
     }
 
@@ -187,7 +226,7 @@ impl Broker {
     ///
     /// Requests that wait for room hold their bytes already, so they are bounded too: in bytes,
     /// and in time, after which the client is told to come back.
-    async fn room(&self, class: u64, bytes: usize) -> Result<Option<Permit>> {
+    pub(super) async fn room(&self, class: u64, bytes: usize) -> Result<Option<Permit>> {
         let (sender, receiver) = oneshot::channel();
         let ready = move |permit| {
             // A caller that has gone away returns the room by dropping the permit.
@@ -223,6 +262,35 @@ pub(super) struct Submitted {
     record_partitions: Vec<u32>,
     schema_version: u32,
     notices: Vec<v1::Notice>,
+    /// Of an append that was not all good.
+    faults: Option<Box<Faults>>,
+}
+
+/// What is told of records that do not conform and were not refused for it.
+#[derive(Debug, Default)]
+struct Faults {
+    nonconformities: Vec<v1::Nonconformity>,
+    records: u32,
+    quarantined: Option<v1::Quarantined>,
+}
+
+impl Faults {
+    fn of(cut: &Split, handling: Handling, product: &ProductHandle) -> Option<Box<Self>> {
+        if cut.bad_records == 0 {
+            return None;
+        }
+        let first = cut.bad.iter().take(MAX_LISTED_RECORDS);
+        let quarantine = product.quarantine().filter(|_| handling == Handling::Quarantine);
+        Some(Box::new(Self {
+            nonconformities: first.map(nonconformity).collect(),
+            records: cut.bad_records,
+            quarantined: quarantine.map(|quarantine| v1::Quarantined {
+                product: quarantine.name.to_string(),
+                records: cut.bad.iter().map(|bad| bad.index).collect(),
+                first_offset: 0,
+            }),
+        }))
+    }
 }
 
 impl Submitted {
@@ -241,9 +309,21 @@ impl Submitted {
         }
     }
 
-    fn answer(self, result: meshlog_storage::Result<Appended>) -> Result<v1::AppendResponse> {
-        let appended = result.map_err(|error| self.explain(&error))?;
+    fn answer(mut self, result: meshlog_storage::Result<Appended>) -> Result<v1::AppendResponse> {
+        let mut appended = result.map_err(|error| self.explain(&error))?;
+        if let Some(quarantine) = self.product.quarantine_stream() {
+            let first = appended.ranges.iter().find(|range| range.stream == quarantine);
+            let told = self.faults.as_mut().and_then(|faults| faults.quarantined.as_mut());
+            if let (Some(first), Some(told)) = (first, told) {
+                told.first_offset = first.first_offset.0;
+            }
+            appended.ranges.retain(|range| range.stream != quarantine);
+        }
         if !appended.duplicate {
+            if let Some(faults) = &self.faults {
+                let are_quarantined = faults.quarantined.is_some();
+                self.broker.metrics().nonconforming(faults.records, are_quarantined);
+            }
             let records = appended.ranges.iter().map(|range| u64::from(range.count)).sum();
             self.broker.count_appended(&self.product, &self.counter, records, self.bytes);
             self.broker.metrics().published(records, self.bytes);
@@ -270,6 +350,7 @@ impl Submitted {
                 }),
             }
         }
+        let faults = self.faults.take().map(|faults| *faults).unwrap_or_default();
         Ok(v1::AppendResponse {
             ranges,
             record_partitions: self.record_partitions,
@@ -283,6 +364,9 @@ impl Submitted {
             .into(),
             duplicate: appended.duplicate,
             notices: self.notices,
+            nonconformities: faults.nonconformities,
+            nonconforming_records: faults.records,
+            quarantined: faults.quarantined,
         })
     }
 
@@ -322,6 +406,13 @@ impl Submitted {
         };
         broker.with_applied(error.applied()).with("product", name)
     }
+}
+
+/// The version that the first value names whose schema id is of one.
+pub(super) fn named_version(batch: &[u8], product: &ProductHandle) -> Option<u32> {
+    let values = records(batch).map_while(Result::ok).filter_map(|record| record.value);
+    let mut ids = values.filter_map(split_frame).map(|(id, _)| id);
+    ids.find_map(|id| product.version_of_id(id))
 }
 
 /// The partition and stream of each part, to name the partitions in the answer.
@@ -390,7 +481,7 @@ fn overloaded() -> Error {
 }
 
 /// Storage promises to answer every entry, so this is a defect; the entry may be in the log.
-fn vanished() -> meshlog_storage::Error {
+pub(super) fn vanished() -> meshlog_storage::Error {
     meshlog_storage::Error::new(
         meshlog_storage::ErrorKind::Io,
         "storage gave no answer to an append; retry it with the same producer sequence",

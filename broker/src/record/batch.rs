@@ -19,7 +19,10 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use meshlog_storage::RecordKey;
 
-use super::limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
+use super::limits::{
+    MAX_ADDED_BYTES, MAX_ADDED_HEADERS, MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_RECORD_BYTES,
+    MAX_REQUEST_BYTES,
+};
 use super::wire::{Field, Reader, WireError};
 use crate::error::{Error, Reason};
 
@@ -117,8 +120,19 @@ impl From<BatchError> for Error {
 /// An empty batch yields [`Fault::Empty`], so whoever walks to the end without an error has seen
 /// at least one record.
 pub fn records(batch: &[u8]) -> Records<'_> {
-    Records { reader: Reader::new(batch), next: 0, failed: false }
+    Records { reader: Reader::new(batch), next: 0, failed: false, bounds: APPENDED }
 }
+
+/// The records of a stored batch: to those the broker may have added headers.
+pub fn stored_records(batch: &[u8]) -> Records<'_> {
+    Records { bounds: STORED, ..records(batch) }
+}
+
+/// How large a record may be, and how many headers it may have.
+type Bounds = (usize, u32);
+
+const APPENDED: Bounds = (MAX_RECORD_BYTES, MAX_HEADERS);
+const STORED: Bounds = (MAX_RECORD_BYTES + MAX_ADDED_BYTES, MAX_HEADERS + MAX_ADDED_HEADERS);
 
 /// Walks an encoded batch; see [`records`].
 #[derive(Debug)]
@@ -126,6 +140,7 @@ pub struct Records<'a> {
     reader: Reader<'a>,
     next: u32,
     failed: bool,
+    bounds: Bounds,
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -165,17 +180,19 @@ impl<'a> Records<'a> {
                 return Err((start, Fault::Malformed("a field that is not a record")));
             }
         };
-        if body.len() > MAX_RECORD_BYTES {
+        let (most_bytes, most_headers) = self.bounds;
+        if body.len() > most_bytes {
             return Err((start, Fault::RecordTooLarge(body.len())));
         }
         let entry = start..self.reader.position();
-        let (key, value) = record(Reader::within(body, entry.end - body.len()))?;
+        let body = Reader::within(body, entry.end - body.len());
+        let (key, value) = record(body, most_headers)?;
         Ok(RecordView { key, value, entry })
     }
 }
 
 #[inline]
-fn record<'a>(mut reader: Reader<'a>) -> Step<KeyAndValue<'a>> {
+fn record<'a>(mut reader: Reader<'a>, most_headers: u32) -> Step<KeyAndValue<'a>> {
     let (mut key, mut value, mut headers) = (None, None, 0);
     while !reader.is_empty() {
         let start = reader.position();
@@ -184,7 +201,7 @@ fn record<'a>(mut reader: Reader<'a>) -> Step<KeyAndValue<'a>> {
             (2, Field::Bytes(bytes)) => value = Some(bytes),
             (3, Field::Bytes(bytes)) => {
                 headers += 1;
-                if headers > MAX_HEADERS {
+                if headers > most_headers {
                     return Err((start, Fault::TooManyHeaders));
                 }
                 header(Reader::within(bytes, reader.position() - bytes.len()))?;
@@ -230,7 +247,7 @@ pub struct RecordBatchCodec;
 impl meshlog_storage::BatchCodec for RecordBatchCodec {
     fn count(&self, payload: &[u8]) -> meshlog_storage::Result<u32> {
         let mut count = 0;
-        for record in records(payload) {
+        for record in stored_records(payload) {
             record.map_err(unreadable)?;
             count += 1;
         }
@@ -238,7 +255,7 @@ impl meshlog_storage::BatchCodec for RecordBatchCodec {
     }
 
     fn keys(&self, payload: &Bytes) -> meshlog_storage::Result<Vec<Option<RecordKey>>> {
-        records(payload)
+        stored_records(payload)
             .map(|record| {
                 let record = record.map_err(unreadable)?;
                 let is_tombstone = record.value.is_none();
@@ -251,7 +268,7 @@ impl meshlog_storage::BatchCodec for RecordBatchCodec {
     fn retain(&self, payload: &Bytes, keep: &[u32]) -> meshlog_storage::Result<Bytes> {
         let mut kept = BytesMut::with_capacity(payload.len().min(MAX_REQUEST_BYTES));
         let mut keep = keep.iter().copied().peekable();
-        for (index, record) in (0_u32..).zip(records(payload)) {
+        for (index, record) in (0_u32..).zip(stored_records(payload)) {
             let record = record.map_err(unreadable)?;
             if keep.next_if_eq(&index).is_some() {
                 kept.extend_from_slice(&payload[record.entry]);

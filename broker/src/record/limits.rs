@@ -18,6 +18,12 @@ pub const MAX_PARTITIONS: u32 = 1_024;
 pub const MAX_SCHEMA_BYTES: usize = 256 << 10;
 /// Bad records listed in one refusal.
 pub const MAX_LISTED_RECORDS: usize = 100;
+/// Records of one request that go to quarantine; each may grow by [`MAX_ADDED_BYTES`].
+pub const MAX_QUARANTINED_RECORDS: usize = 1_000;
+/// Headers that the broker adds to a record.
+pub const MAX_ADDED_HEADERS: u32 = 16;
+/// What those headers take at most.
+pub const MAX_ADDED_BYTES: usize = 8 << 10;
 /// Batches of one read or subscription message, so that a frame stays below the 4 MiB that
 /// clients accept by default even when it ends with a batch of [`MAX_BATCH_BYTES`].
 pub const MAX_READ_BYTES: usize = 3 << 20;

@@ -15,7 +15,9 @@ pub mod envelope;
 pub mod limits;
 mod offsets;
 mod partitioner;
+mod quarantine;
 mod read;
+mod redrive;
 mod split;
 mod stored;
 mod subscribe;
@@ -26,7 +28,9 @@ mod wire;
 pub(crate) use ahead::AheadRoom;
 pub(crate) use append::unknown_partition;
 pub use append_stream::{AppendOutcome, AppendStream};
-pub use batch::{BatchError, Fault, RecordBatchCodec, RecordView, Records, records};
+pub use batch::{
+    BatchError, Fault, RecordBatchCodec, RecordView, Records, records, stored_records,
+};
 pub(crate) use cursor::{
     bounds_of, explain, no_answer, offset_at_time, out_of_range, partitions_of,
 };

@@ -3,13 +3,17 @@
 //! The parts are entries of the request as the producer encoded them: one slice of the request
 //! where its records stay together, a copy of the entries where keys scatter them.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{RecordView, records};
-use super::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_LISTED_RECORDS};
+use super::limits::{
+    MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_LISTED_RECORDS, MAX_QUARANTINED_RECORDS,
+};
 use super::partitioner::partition_of;
-use crate::error::{Error, Reason, Result};
-use crate::schema::{RecordValidator, Rejection};
+use crate::error::{Error, Result};
+use crate::schema::{Handling, RecordValidator, Rejection};
 
 /// Where the records of a request go.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,31 @@ pub(crate) struct Split {
     pub(crate) parts: Vec<Part>,
     /// The partition of each record, unless all went to one.
     pub(crate) record_partitions: Vec<u32>,
+    /// Records that do not conform: all of those that are in no part, or the first that are.
+    pub(crate) bad: Vec<Bad>,
+    /// How many do not conform.
+    pub(crate) bad_records: u32,
+}
+
+/// A record that does not conform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bad {
+    /// Its index in the request.
+    pub(crate) index: u32,
+    /// Where it would have gone.
+    pub(crate) partition: u32,
+    /// Where it lies in the request.
+    pub(crate) entry: Range<usize>,
+    pub(crate) rejection: Rejection,
+}
+
+/// What is to be done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Take,
+    LeaveOut,
+    /// All are refused, and enough is known of why.
+    Stop,
 }
 
 /// Walks, checks and cuts a request. Either all of it is good or nothing is returned.
@@ -41,32 +70,74 @@ pub(crate) fn split(
     batch: &Bytes,
     routing: Routing,
     validator: Option<&dyn RecordValidator>,
+    handling: Handling,
 ) -> Result<Split> {
     let mut rejected = Rejected::default();
-    let mut check = |index: u32, record: &RecordView<'_>| match validator {
-        Some(validator) => match validator.check(record.key, record.value) {
-            Ok(()) => true,
-            Err(rejection) => rejected.add(index, rejection),
-        },
-        None => true,
+    let (mut bad, mut bad_records) = (Vec::new(), 0_u32);
+    let mut check = |index: u32, partition: u32, record: &RecordView<'_>| {
+        let Some(validator) = validator else { return Verdict::Take };
+        let Err(rejection) = validator.check(record.key, record.value) else {
+            return Verdict::Take;
+        };
+        bad_records += 1;
+        let entry = record.entry.clone();
+        match handling {
+            Handling::Refuse => {}
+            Handling::Warn => {
+                let broken = validator.is_unacceptable(&rejection, record.key, record.value);
+                let Some(broken) = broken else {
+                    if bad.len() < MAX_LISTED_RECORDS {
+                        bad.push(Bad { index, partition, entry, rejection });
+                    }
+                    return Verdict::Take;
+                };
+                return rejected.add(index, broken);
+            }
+            Handling::Quarantine if bad.len() < MAX_QUARANTINED_RECORDS => {
+                bad.push(Bad { index, partition, entry, rejection });
+                return Verdict::LeaveOut;
+            }
+            // So many say that it is not the records which are wrong.
+            Handling::Quarantine => {
+                for bad in bad.drain(..) {
+                    rejected.add(bad.index, bad.rejection);
+                }
+            }
+        }
+        rejected.add(index, rejection)
     };
-    let split = match routing {
+    let mut split = match routing {
         Routing::To(partition) => in_one_piece(batch, partition, &mut check)?,
         Routing::ByKey { partitions, sticky } => by_key(batch, partitions, sticky, &mut check)?,
     };
     rejected.into_result()?;
+    (split.bad, split.bad_records) = (bad, bad_records);
     Ok(split)
 }
 
-type Check<'a> = dyn FnMut(u32, &RecordView<'_>) -> bool + 'a;
+type Check<'a> = dyn FnMut(u32, u32, &RecordView<'_>) -> Verdict + 'a;
 
 fn in_one_piece(batch: &Bytes, partition: u32, check: &mut Check<'_>) -> Result<Split> {
     let mut split = Split::default();
     let (mut start, mut end, mut count) = (0, 0, 0);
+    // Once a record is left out, those behind it do not lie together with those before it.
+    let mut rest: Option<Open> = None;
     for (index, record) in (0..).zip(records(batch)) {
         let record = record?;
-        if !check(index, &record) {
-            break;
+        match check(index, partition, &record) {
+            Verdict::Take => {}
+            Verdict::LeaveOut => {
+                if rest.is_none() {
+                    split.parts.push(Part { partition, payload: batch.slice(start..end), count });
+                    rest = Some(Open::of(batch.len() - record.entry.end));
+                }
+                continue;
+            }
+            Verdict::Stop => break,
+        }
+        if let Some(open) = &mut rest {
+            split.parts.extend(open.add(&batch[record.entry], partition));
+            continue;
         }
         if count == MAX_BATCH_RECORDS || record.entry.end - start > MAX_BATCH_BYTES {
             split.parts.push(Part { partition, payload: batch.slice(start..end), count });
@@ -75,7 +146,11 @@ fn in_one_piece(batch: &Bytes, partition: u32, check: &mut Check<'_>) -> Result<
         end = record.entry.end;
         count += 1;
     }
-    split.parts.push(Part { partition, payload: batch.slice(start..end), count });
+    if rest.is_none() {
+        split.parts.push(Part { partition, payload: batch.slice(start..end), count });
+    }
+    split.parts.extend(rest.map(|open| open.close(partition)));
+    split.parts.retain(|part| part.count > 0);
     Ok(split)
 }
 
@@ -93,21 +168,16 @@ fn by_key(batch: &Bytes, partitions: u32, sticky: u32, check: &mut Check<'_>) ->
     let share = batch.len() / partitions as usize * 5 / 4 + 256;
     for (index, record) in (0..).zip(records(batch)) {
         let record = record?;
-        if !check(index, &record) {
-            break;
-        }
         let partition = record.key.map_or(sticky, |key| partition_of(key, partitions));
-        let entry = &batch[record.entry];
-        let slot = &mut open[partition as usize];
-        if slot.as_ref().is_some_and(|part| {
-            part.count == MAX_BATCH_RECORDS || part.payload.len() + entry.len() > MAX_BATCH_BYTES
-        }) {
-            split.parts.extend(slot.take().map(|part| part.close(partition)));
+        match check(index, partition, &record) {
+            Verdict::Take => {
+                let slot = &mut open[partition as usize];
+                let part = slot.get_or_insert_with(|| Open::of(share));
+                split.parts.extend(part.add(&batch[record.entry], partition));
+            }
+            Verdict::LeaveOut => {}
+            Verdict::Stop => break,
         }
-        let part =
-            slot.get_or_insert_with(|| Open { payload: BytesMut::with_capacity(share), count: 0 });
-        part.payload.extend_from_slice(entry);
-        part.count += 1;
         split.record_partitions.push(partition);
     }
     for (partition, part) in (0..).zip(open) {
@@ -115,13 +185,28 @@ fn by_key(batch: &Bytes, partitions: u32, sticky: u32, check: &mut Check<'_>) ->
     }
     // Full parts were closed before the rest; a stable sort keeps their order.
     split.parts.sort_by_key(|part| part.partition);
-    if split.parts.iter().all(|part| part.partition == split.parts[0].partition) {
+    if split.record_partitions.iter().all(|partition| *partition == split.record_partitions[0]) {
         split.record_partitions.clear();
     }
     Ok(split)
 }
 
 impl Open {
+    fn of(bytes: usize) -> Self {
+        Self { payload: BytesMut::with_capacity(bytes.min(MAX_BATCH_BYTES)), count: 0 }
+    }
+
+    /// One entry more; gives what was there before, if that is full.
+    fn add(&mut self, entry: &[u8], partition: u32) -> Option<Part> {
+        let is_full =
+            self.count == MAX_BATCH_RECORDS || self.payload.len() + entry.len() > MAX_BATCH_BYTES;
+        let bytes = self.payload.capacity();
+        let full = is_full.then(|| std::mem::replace(self, Self::of(bytes)).close(partition));
+        self.payload.extend_from_slice(entry);
+        self.count += 1;
+        full
+    }
+
     fn close(self, partition: u32) -> Part {
         Part { partition, payload: self.payload.freeze(), count: self.count }
     }
@@ -141,7 +226,10 @@ const MAX_DESCRIBED: usize = 10;
 
 impl Rejected {
     /// Notes a rejection; says whether to go on looking for more.
-    fn add(&mut self, index: u32, rejection: Rejection) -> bool {
+    fn add(&mut self, index: u32, rejection: Rejection) -> Verdict {
+        if self.indexes.len() >= MAX_LISTED_RECORDS {
+            return Verdict::Stop;
+        }
         self.indexes.push(index);
         if self.violations.len() < MAX_DESCRIBED {
             self.violations.push((
@@ -150,14 +238,17 @@ impl Rejected {
             ));
         }
         self.first.get_or_insert(rejection);
-        self.indexes.len() < MAX_LISTED_RECORDS
+        match self.indexes.len() < MAX_LISTED_RECORDS {
+            true => Verdict::Take,
+            false => Verdict::Stop,
+        }
     }
 
     fn into_result(self) -> Result<()> {
         let (Some(first), Some(index)) = (self.first, self.indexes.first()) else {
             return Ok(());
         };
-        let reason = if first.key_mismatch { Reason::KeyMismatch } else { Reason::SchemaRejected };
+        let reason = first.broken.reason();
         let more = match self.indexes.len() - 1 {
             0 => String::new(),
             more if self.indexes.len() == MAX_LISTED_RECORDS => {
@@ -166,9 +257,12 @@ impl Rejected {
             1 => "; 1 more record is refused".to_owned(),
             more => format!("; {more} more records are refused"),
         };
+        let place = match first.path.as_str() {
+            "" => String::new(),
+            path => format!(" at {}", clip(path)),
+        };
         let message = format!(
-            "record {index} at {}: {}{more}; nothing of the batch was appended",
-            clip(&first.path),
+            "record {index}{place}: {}{more}; nothing of the batch was appended",
             sentence(&first),
         );
         let listed: Vec<String> = self.indexes.iter().map(u32::to_string).collect();
@@ -189,7 +283,7 @@ fn sentence(rejection: &Rejection) -> String {
 }
 
 /// At most 160 bytes of a text that may come from a record.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     const LONGEST: usize = 160;
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -206,6 +300,9 @@ mod tests {
     use meshlog_proto::v1;
     use proptest::prelude::*;
     use prost::Message as _;
+
+    use crate::error::Reason;
+    use crate::schema::Broken;
 
     use super::*;
 
@@ -233,7 +330,7 @@ mod tests {
                 path: "$".to_owned(),
                 expected: "an even number".to_owned(),
                 found: format!("{}", value[0]),
-                key_mismatch: false,
+                broken: Broken::Schema,
             })
         }
     }
@@ -241,7 +338,7 @@ mod tests {
     #[test]
     fn a_request_to_one_partition_is_stored_as_the_very_bytes_that_came() {
         let batch = batch_of([(None, vec![1; 10]), (Some(vec![1]), vec![2; 20])]);
-        let split = split(&batch, Routing::To(3), None).unwrap();
+        let split = split(&batch, Routing::To(3), None, Handling::Refuse).unwrap();
         assert_eq!(split.parts, [Part { partition: 3, payload: batch.clone(), count: 2 }]);
         assert_eq!(split.parts[0].payload.as_ptr(), batch.as_ptr(), "no copy");
         assert!(split.record_partitions.is_empty());
@@ -250,7 +347,7 @@ mod tests {
     #[test]
     fn a_long_request_is_cut_at_record_boundaries() {
         let batch = batch_of((0..5).map(|n| (None, vec![n; 900 << 10])));
-        let split = split(&batch, Routing::To(0), None).unwrap();
+        let split = split(&batch, Routing::To(0), None, Handling::Refuse).unwrap();
         assert_eq!(split.parts.iter().map(|part| part.count).collect::<Vec<_>>(), [2, 2, 1]);
         let joined: Vec<u8> = split.parts.iter().flat_map(|part| part.payload.to_vec()).collect();
         assert_eq!(joined, batch);
@@ -260,7 +357,7 @@ mod tests {
     #[test]
     fn a_stored_batch_has_at_most_ten_thousand_records() {
         let batch = batch_of((0..20_001).map(|_| (None, Vec::new())));
-        let split = split(&batch, Routing::To(0), None).unwrap();
+        let split = split(&batch, Routing::To(0), None, Handling::Refuse).unwrap();
         assert_eq!(
             split.parts.iter().map(|part| part.count).collect::<Vec<_>>(),
             [10_000, 10_000, 1]
@@ -270,7 +367,7 @@ mod tests {
     #[test]
     fn the_first_bad_record_is_described_and_all_are_listed() {
         let batch = batch_of([2, 3, 4, 5].map(|byte| (None, vec![byte])));
-        let error = split(&batch, Routing::To(0), Some(&OnlyEven)).unwrap_err();
+        let error = split(&batch, Routing::To(0), Some(&OnlyEven), Handling::Refuse).unwrap_err();
         assert_eq!(error.reason(), Reason::SchemaRejected);
         assert_eq!(
             error.to_string(),
@@ -284,9 +381,57 @@ mod tests {
     #[test]
     fn at_most_a_hundred_bad_records_are_listed() {
         let batch = batch_of((0..1_000).map(|_| (None, vec![1])));
-        let error = split(&batch, Routing::To(0), Some(&OnlyEven)).unwrap_err();
+        let error = split(&batch, Routing::To(0), Some(&OnlyEven), Handling::Refuse).unwrap_err();
         assert_eq!(error.metadata()["records"].split(',').count(), 100);
         assert!(error.to_string().contains("at least 99 more"), "{error}");
+    }
+
+    #[test]
+    fn records_that_are_warned_of_are_stored_as_the_very_bytes_that_came() {
+        let batch = batch_of([2, 3, 4, 5].map(|byte| (None, vec![byte])));
+        let split = split(&batch, Routing::To(0), Some(&OnlyEven), Handling::Warn).unwrap();
+        assert_eq!(split.parts, [Part { partition: 0, payload: batch.clone(), count: 4 }]);
+        assert_eq!(split.parts[0].payload.as_ptr(), batch.as_ptr(), "no copy");
+        assert_eq!(split.bad_records, 2);
+        assert_eq!(split.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn records_that_are_left_out_leave_the_others_in_their_order() {
+        let values = |parts: &[Part]| -> Vec<u8> {
+            let records = parts.iter().flat_map(|part| {
+                let records = v1::RecordBatch::decode(part.payload.clone()).unwrap().records;
+                assert_eq!(records.len(), part.count as usize);
+                records
+            });
+            records.map(|record| record.value.unwrap()[0]).collect()
+        };
+        let bytes = [2, 4, 3, 6, 5, 8];
+        let batch = batch_of(bytes.map(|byte| (Some(vec![byte]), vec![byte])));
+        for routing in [Routing::To(0), Routing::ByKey { partitions: 1, sticky: 0 }] {
+            let split = split(&batch, routing, Some(&OnlyEven), Handling::Quarantine).unwrap();
+            assert_eq!(values(&split.parts), [2, 4, 6, 8]);
+            let bad: Vec<_> = split.bad.iter().map(|bad| (bad.index, bad.partition)).collect();
+            assert_eq!(bad, [(2, 0), (4, 0)]);
+            assert_eq!(batch[split.bad[0].entry.clone()].last(), Some(&3));
+        }
+        let first = split(&batch, Routing::To(0), Some(&OnlyEven), Handling::Quarantine).unwrap();
+        assert_eq!(first.parts[0].payload.as_ptr(), batch.as_ptr(), "no copy before a bad one");
+        let batch = batch_of([3, 5].map(|byte| (None, vec![byte])));
+        let none = split(&batch, Routing::To(0), Some(&OnlyEven), Handling::Quarantine).unwrap();
+        assert_eq!((none.parts.len(), none.bad.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_request_with_too_many_bad_records_is_refused_and_not_quarantined() {
+        let records = |count: usize| batch_of((0..count).map(|_| (None, vec![1])));
+        let most = records(MAX_QUARANTINED_RECORDS);
+        split(&most, Routing::To(0), Some(&OnlyEven), Handling::Quarantine).unwrap();
+        let more = records(MAX_QUARANTINED_RECORDS + 1);
+        let error =
+            split(&more, Routing::To(0), Some(&OnlyEven), Handling::Quarantine).unwrap_err();
+        assert_eq!(error.reason(), Reason::SchemaRejected);
+        assert!(error.metadata()["records"].starts_with("0,1,2,"), "{error}");
     }
 
     proptest! {
@@ -301,7 +446,7 @@ mod tests {
                 .map(|(index, key)| (key.map(|key| vec![key]), index.to_string().into_bytes()))
                 .collect();
             let batch = batch_of(records.clone());
-            let split = split(&batch, Routing::ByKey { partitions, sticky: 0 }, None).unwrap();
+            let split = split(&batch, Routing::ByKey { partitions, sticky: 0 }, None, Handling::Refuse).unwrap();
             let expected: Vec<u32> = records
                 .iter()
                 .map(|(key, _)| key.as_ref().map_or(0, |key| partition_of(key, partitions)))

@@ -29,8 +29,8 @@ async fn create_with(
     value_schema: Option<SchemaSource>,
     tags: Vec<Tag>,
 ) {
-    let is_json = value_schema.as_ref().is_some_and(|s| s.format() == SchemaFormat::JsonSchema);
-    let settings = is_json.then(|| v1::ProductSettings {
+    let has_rules = value_schema.as_ref().is_some_and(|s| s.format() != SchemaFormat::Opaque);
+    let settings = has_rules.then(|| v1::ProductSettings {
         enforcement: v1::Enforcement::Off.into(),
         ..Default::default()
     });

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::broker::Broker;
 use crate::catalogue::ProductHandle;
 use crate::error::{Error, Reason, Result};
-use crate::record::{explain, no_answer, records};
+use crate::record::{explain, no_answer, stored_records};
 
 /// Bytes a lane loads at a time.
 const LOAD_BYTES: usize = 256 << 10;
@@ -281,7 +281,7 @@ impl Walk {
 /// Keeps the records of some batches that lie within the range.
 fn take(lane: &mut Lane, batches: &[StoredBatch], low: Offset, high: Offset) -> Result<()> {
     for batch in batches {
-        for (index, record) in (0..batch.count).zip(records(&batch.payload)) {
+        for (index, record) in (0..batch.count).zip(stored_records(&batch.payload)) {
             let delta = batch.offset_deltas.get(index as usize).copied().unwrap_or(index);
             let offset = batch.base_offset.plus(delta);
             let record = record.map_err(|error| {

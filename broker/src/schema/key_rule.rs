@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::record_check::{Rejection, shown};
+use super::record_check::{Broken, Rejection, shown};
 
 /// A path of object members, written with dots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl FieldPath {
                     path: self.pointer(),
                     expected: "a string or an integer, which is the record key".to_owned(),
                     found: other.map_or_else(|| "nothing".to_owned(), |v| shown(&v.to_string())),
-                    key_mismatch: true,
+                    broken: Broken::Key,
                 });
             }
         };
@@ -45,7 +45,7 @@ impl FieldPath {
                     || "no key".to_owned(),
                     |key| format!("the key {}", shown(&String::from_utf8_lossy(key))),
                 ),
-                key_mismatch: true,
+                broken: Broken::Key,
             }),
         }
     }

@@ -1,23 +1,23 @@
 //! A schema after parsing.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use meshlog_proto::v1::{SchemaFormat, SchemaSource};
 use prost::Message as _;
 
-use super::json_schema::{JsonSchema, JsonValidator};
+use super::json_schema::JsonSchema;
+use super::validator::{self, Validator};
 use super::{Field, FieldPath, Fingerprint, MAX_TEXT_BYTES, Malformed, avro, opaque, protobuf};
 
-/// One schema: the words of its author, and its name by content. Small until it is used: the
-/// validator is compiled on demand, once, however many products share the schema.
+/// One schema: the words of its author, and its name by content. Small: what checks values is compiled
+/// when it is needed, once, however many products share the schema.
 pub struct Schema {
     source: Bytes,
     format: SchemaFormat,
     digest: Fingerprint,
     fingerprint: Fingerprint,
-    validator: OnceLock<Result<Arc<JsonValidator>, Malformed>>,
 }
 
 impl fmt::Debug for Schema {
@@ -52,7 +52,7 @@ impl Schema {
         let format = SchemaSource::decode(source.clone())
             .map_or(SchemaFormat::Unspecified, |source| source.format());
         let digest = Fingerprint::of(&[&source]);
-        Self { source, format, digest, fingerprint, validator: OnceLock::new() }
+        Self { source, format, digest, fingerprint }
     }
 
     /// The source, encoded.
@@ -129,19 +129,12 @@ impl Schema {
         }
     }
 
-    /// The validator; `None` for formats whose values are not checked.
+    /// What checks values; `None` for a format without rules. Compiled by the first call.
     ///
     /// # Errors
     /// Only if a later version of the broker no longer accepts the text.
-    pub(crate) fn validator(&self) -> Result<Option<&Arc<JsonValidator>>, Malformed> {
-        if self.format != SchemaFormat::JsonSchema {
-            return Ok(None);
-        }
-        let compiled = self.validator.get_or_init(|| {
-            let schema = JsonSchema::parse(&self.source().text)?;
-            Ok(Arc::new(schema.validator()?))
-        });
-        compiled.as_ref().map(Some).map_err(Malformed::clone)
+    pub(crate) fn validator(&self) -> Result<Option<Arc<Validator>>, Malformed> {
+        validator::of(self)
     }
 }
 

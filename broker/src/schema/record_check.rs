@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::json_schema::JsonValidator;
-use super::{FieldPath, json_text};
+use super::validator::Validator;
+use super::{FieldPath, Frame, json_text};
+use crate::error::Reason;
 
 /// Deepest nesting of a value that is checked.
 pub(super) const MAX_VALUE_DEPTH: usize = 64;
@@ -18,6 +19,17 @@ pub trait RecordValidator: Send + Sync {
     /// # Errors
     /// With the first thing that is wrong.
     fn check(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), Rejection>;
+
+    /// Whether a record that does not conform for this reason must not be stored in the product at all,
+    /// also where it is only to be warned of.
+    fn is_unacceptable(
+        &self,
+        _rejection: &Rejection,
+        _key: Option<&[u8]>,
+        _value: Option<&[u8]>,
+    ) -> Option<Rejection> {
+        None
+    }
 }
 
 /// Why a record was refused.
@@ -29,59 +41,159 @@ pub struct Rejection {
     pub expected: String,
     /// What was there instead, at most 120 characters.
     pub found: String,
-    /// Whether it is the key rule of the product that is broken.
-    pub key_mismatch: bool,
+    /// Which rule is broken.
+    pub broken: Broken,
 }
 
-/// The checks of one schema version of one product.
-pub(crate) struct RecordCheck {
-    pub(crate) value: Option<Arc<JsonValidator>>,
-    pub(crate) key: Option<Arc<JsonValidator>>,
-    pub(crate) key_rule: Option<FieldPath>,
+/// A rule that a record can break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The schema of its version.
+    Schema,
+    /// The key rule of the product.
+    Key,
+    /// That a product without compaction has no tombstones.
+    Tombstone,
+    /// That the schema id before a value is of the version of the request.
+    Version,
 }
 
-impl RecordCheck {
-    /// Whether there is nothing to check.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.value.is_none() && self.key.is_none() && self.key_rule.is_none()
+impl Broken {
+    /// As errors and answers say it.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Schema => Reason::SchemaRejected,
+            Self::Key => Reason::KeyMismatch,
+            Self::Tombstone => Reason::TombstoneNotAllowed,
+            Self::Version => Reason::SchemaVersionUnknown,
+        }
     }
 }
 
-impl RecordValidator for RecordCheck {
+/// What becomes of records that do not conform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// They are refused, and all of their request with them.
+    Refuse,
+    /// They are stored like others, and told of.
+    Warn,
+    /// They go to the attached product.
+    Quarantine,
+}
+
+/// The checks of one schema version of one product.
+#[derive(Default)]
+pub(crate) struct RecordCheck<'a> {
+    pub(crate) value: Option<Arc<Validator>>,
+    pub(crate) key: Option<Arc<Validator>>,
+    pub(crate) key_rule: Option<&'a FieldPath>,
+    /// What stands before each value.
+    pub(crate) frame: Option<Frame>,
+    /// Whether a key without a value is refused.
+    pub(crate) refuses_tombstones: bool,
+}
+
+impl RecordCheck<'_> {
+    /// Whether there is nothing to check.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.value.is_none()
+            && self.key.is_none()
+            && self.key_rule.is_none()
+            && self.frame.is_none()
+            && !self.refuses_tombstones
+    }
+
+    /// The value without what stands before it.
+    fn unframed<'v>(&self, value: &'v [u8]) -> Result<&'v [u8], Rejection> {
+        let Some(frame) = &self.frame else { return Ok(value) };
+        let value = frame.strip(value)?;
+        match self.value.as_deref() {
+            Some(Validator::Protobuf(message)) => message.after_indexes(value),
+            _ => Ok(value),
+        }
+    }
+
+    fn check_value(&self, key: Option<&[u8]>, value: &[u8]) -> Result<(), Rejection> {
+        let value = self.unframed(value)?;
+        match self.value.as_deref() {
+            Some(Validator::Avro(avro)) => return avro.check(value),
+            Some(Validator::Protobuf(protobuf)) => return protobuf.check(value),
+            Some(Validator::Json(_)) => {}
+            None if self.key_rule.is_some() => {}
+            None => return Ok(()),
+        }
+        let parsed = parse(value)?;
+        if let Some(Validator::Json(validator)) = self.value.as_deref() {
+            validator.check(&parsed)?;
+        }
+        self.key_rule.map_or(Ok(()), |rule| rule.check(key, &parsed))
+    }
+}
+
+impl RecordValidator for RecordCheck<'_> {
     fn check(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), Rejection> {
         if let Some(validator) = &self.key {
-            let in_key = |rejection: Rejection| Rejection {
-                path: format!("key{}", rejection.path),
-                ..rejection
-            };
             let key = key.ok_or_else(|| Rejection {
                 path: "key".to_owned(),
                 expected: "a key".to_owned(),
                 found: "no key".to_owned(),
-                key_mismatch: false,
+                broken: Broken::Schema,
             })?;
-            let key = parse(key).map_err(in_key)?;
-            validator.check(&key).map_err(in_key)?;
+            validator.check(key).map_err(|rejection| Rejection {
+                path: format!("key{}", rejection.path),
+                ..rejection
+            })?;
         }
-        let Some(value) = value else {
-            return match key {
-                Some(_) => Ok(()),
-                None => Err(Rejection {
-                    path: String::new(),
-                    expected: "a value, or a key that it removes".to_owned(),
-                    found: "neither key nor value".to_owned(),
-                    key_mismatch: false,
-                }),
-            };
-        };
-        if self.value.is_none() && self.key_rule.is_none() {
-            return Ok(());
+        match (key, value) {
+            (_, Some(value)) => self.check_value(key, value),
+            (Some(_), None) if self.refuses_tombstones => Err(Rejection {
+                path: String::new(),
+                expected: "a value; only a product with compaction takes a key without one"
+                    .to_owned(),
+                found: "a key without a value".to_owned(),
+                broken: Broken::Tombstone,
+            }),
+            (Some(_), None) => Ok(()),
+            (None, None) => Err(Rejection {
+                path: String::new(),
+                expected: "a value, or a key that it removes".to_owned(),
+                found: "neither key nor value".to_owned(),
+                broken: Broken::Schema,
+            }),
         }
-        let parsed = parse(value)?;
-        if let Some(validator) = &self.value {
-            validator.check(&parsed)?;
+    }
+
+    /// A key that is not the one in the value would hide or remove another record, and a schema id of no
+    /// version can be read by nobody.
+    fn is_unacceptable(
+        &self,
+        rejection: &Rejection,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Option<Rejection> {
+        if matches!(rejection.broken, Broken::Key | Broken::Version) {
+            return Some(rejection.clone());
         }
-        self.key_rule.as_ref().map_or(Ok(()), |rule| rule.check(key, &parsed))
+        let (rule, value) = (self.key_rule?, value?);
+        match parse(self.unframed(value).unwrap_or(value)) {
+            Ok(parsed) => rule.check(key, &parsed).err(),
+            Err(rejection) => Some(Rejection { broken: Broken::Key, ..rejection }),
+        }
+    }
+}
+
+impl Validator {
+    /// Whether the bytes are one value of the schema.
+    ///
+    /// # Errors
+    /// With the first thing that is wrong.
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), Rejection> {
+        match self {
+            Self::Json(validator) => validator.check(&parse(bytes)?),
+            Self::Avro(avro) => avro.check(bytes),
+            Self::Protobuf(protobuf) => protobuf.check(bytes),
+        }
     }
 }
 
@@ -90,7 +202,7 @@ fn parse(bytes: &[u8]) -> Result<serde_json::Value, Rejection> {
         path: String::new(),
         expected: "JSON".to_owned(),
         found: shown(&error.to_string()),
-        key_mismatch: false,
+        broken: Broken::Schema,
     })
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Tally {
     pub(super) acknowledged: u64,
     appends: u64,
     pub(super) rejected: u64,
+    quarantined: u64,
+    warned: u64,
     durability: Option<Durability>,
 }
 
@@ -79,6 +81,18 @@ impl Tally {
         }
         if self.rejected > 0 {
             text.push_str(&format!("; {} refused", words::count(self.rejected)));
+        }
+        if self.quarantined > 0 {
+            text.push_str(&format!(
+                "; {} in quarantine, `meshlog quarantine list {product}` says why",
+                words::count(self.quarantined)
+            ));
+        }
+        if self.warned > 0 {
+            text.push_str(&format!(
+                "; {} of them do not conform to the schema",
+                words::count(self.warned)
+            ));
         }
         text
     }
@@ -257,6 +271,10 @@ impl Sending {
         self.tally.acknowledged += ack.count();
         self.tally.appends += 1;
         self.tally.durability = Some(ack.durability);
+        match &ack.quarantined {
+            Some(told) => self.tally.quarantined += told.records.len() as u64,
+            None => self.tally.warned += u64::from(ack.nonconforming_records),
+        }
         if let Some(next) = &mut self.next_offset {
             *next += ack.count();
         }

@@ -60,11 +60,13 @@ impl From<Kind> for proto::ProductKind {
 /// What happens to a record that does not conform to the schema.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Enforcement {
-    /// What the format of the schema brings: enforce for JSON Schema, off for the others
+    /// What the format of the schema brings: enforce, or off without a schema
     Default,
     /// Values are not checked
     Off,
-    /// The batch is refused with the bad records named
+    /// Records that do not conform are appended, counted and named in the answer
+    Warn,
+    /// No record that does not conform gets in; see --on-fail
     Enforce,
 }
 
@@ -73,7 +75,50 @@ impl From<Enforcement> for proto::Enforcement {
         match enforcement {
             Enforcement::Default => Self::Unspecified,
             Enforcement::Off => Self::Off,
+            Enforcement::Warn => Self::Warn,
             Enforcement::Enforce => Self::Enforce,
+        }
+    }
+}
+
+/// What becomes of records that do not conform, where the schema is enforced.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnFail {
+    /// What the broker chooses: reject
+    Default,
+    /// The batch is refused with the bad records named
+    Reject,
+    /// The bad records go to `<product>$quarantine`, the others into the product
+    Quarantine,
+}
+
+impl From<OnFail> for proto::OnFail {
+    fn from(on_fail: OnFail) -> Self {
+        match on_fail {
+            OnFail::Default => Self::Unspecified,
+            OnFail::Reject => Self::Reject,
+            OnFail::Quarantine => Self::Quarantine,
+        }
+    }
+}
+
+/// What stands before each value.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Framing {
+    /// What the broker chooses: none
+    Default,
+    /// Nothing
+    None,
+    /// The byte 0 and a schema id of 4 bytes, as serializers of Confluent write it
+    Confluent,
+}
+
+impl From<Framing> for proto::Framing {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Default => Self::Unspecified,
+            Framing::None => Self::None,
+            Framing::Confluent => Self::Confluent,
         }
     }
 }
@@ -197,6 +242,12 @@ pub(crate) struct Facts {
     /// What happens to a record that does not conform to the schema
     #[arg(long)]
     enforcement: Option<Enforcement>,
+    /// What becomes of records that do not conform, where the schema is enforced
+    #[arg(long, value_name = "OUTCOME")]
+    on_fail: Option<OnFail>,
+    /// What stands before each value
+    #[arg(long)]
+    framing: Option<Framing>,
     /// The least that an acknowledgement of an append may mean
     #[arg(long, value_name = "DURABILITY")]
     minimum_durability: Option<Floor>,
@@ -242,6 +293,14 @@ impl Facts {
         if let Some(enforcement) = self.enforcement {
             product.settings.get_or_insert_default().set_enforcement(enforcement.into());
             given.push("settings.enforcement");
+        }
+        if let Some(on_fail) = self.on_fail {
+            product.settings.get_or_insert_default().set_on_fail(on_fail.into());
+            given.push("settings.on_fail");
+        }
+        if let Some(framing) = self.framing {
+            product.settings.get_or_insert_default().set_framing(framing.into());
+            given.push("settings.framing");
         }
         if let Some(floor) = self.minimum_durability {
             product.settings.get_or_insert_default().set_minimum_durability(floor.into());

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use meshlog_broker::config::ByteSize;
 use meshlog_client::proto::{
-    Completeness, EffectiveTag, LiveReader, ObservedInput, PartitionOffsets, PendingTransfer,
-    Product, ProductUse, Provenance,
+    Completeness, EffectiveTag, Framing, LiveReader, ObservedInput, OnFail, PartitionOffsets,
+    PendingTransfer, Product, ProductUse, Provenance,
 };
 use serde::Serialize;
 
@@ -26,6 +26,10 @@ pub(crate) struct View {
     pub(super) effective_tags: Vec<EffectiveTagView>,
     pub(super) schema_version: u32,
     pub(super) enforcement: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) on_fail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) framing: Option<String>,
     pub(super) compatibility: String,
     pub(super) protobuf_profile: Option<String>,
     pub(super) minimum_durability: String,
@@ -71,6 +75,10 @@ impl From<Product> for View {
             state: words::word(product.state().as_str_name(), "PRODUCT_STATE_"),
             kind: words::word(product.kind().as_str_name(), "PRODUCT_KIND_").replace('_', "-"),
             enforcement: words::word(settings.enforcement().as_str_name(), "ENFORCEMENT_"),
+            on_fail: (settings.on_fail() == OnFail::Quarantine)
+                .then(|| words::word(settings.on_fail().as_str_name(), "ON_FAIL_")),
+            framing: (settings.framing() == Framing::Confluent)
+                .then(|| words::word(settings.framing().as_str_name(), "FRAMING_")),
             compatibility: words::word(settings.compatibility().as_str_name(), "COMPATIBILITY_")
                 .replace('_', "-"),
             protobuf_profile: (settings.protobuf_profile != 0).then(|| {

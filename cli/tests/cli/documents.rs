@@ -164,6 +164,7 @@ fn the_pages_of_the_guide_can_be_pasted() {
     for page in [
         "publish-a-product",
         "find-a-product",
+        "check-records",
         "change-a-schema",
         "http",
         "keep-and-delete",
@@ -225,6 +226,7 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/metrics.md",
         "docs/guide/back-up.md",
         "docs/guide/change-a-schema.md",
+        "docs/guide/check-records.md",
         "docs/guide/find-a-product.md",
         "docs/guide/http.md",
         "docs/durability.md",

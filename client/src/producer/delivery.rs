@@ -58,11 +58,27 @@ impl Future for Delivery {
         self.outcome.poll_unpin(cx).map(|outcome| {
             let batch = outcome.map_err(|_| abandoned())??;
             batch.record(index).ok_or_else(|| {
+                if let Some(quarantined) = batch.quarantined(index) {
+                    let why = batch.nonconformities.iter().find(|n| n.record as usize == index);
+                    let why = why.map_or_else(String::new, |why| {
+                        format!(": expected {}, found {}", why.expected, why.found)
+                    });
+                    let message = format!("the record is in {}{why}", quarantined.product);
+                    let reason = why_reason(&batch, index);
+                    return Error::new(Code::InvalidArgument, reason, message)
+                        .with_applied(Applied::No);
+                }
                 let message = "the broker acknowledged fewer records than were sent";
                 Error::new(Code::Internal, reason::PROTOCOL, message).with_applied(Applied::Unknown)
             })
         })
     }
+}
+
+/// Why a record is in quarantine, as errors say it.
+fn why_reason(batch: &BatchAck, index: usize) -> &str {
+    let why = batch.nonconformities.iter().find(|why| why.record as usize == index);
+    why.map_or("SCHEMA_REJECTED", |why| why.reason.as_str())
 }
 
 /// Resolves to the place of one batch in the log. May be dropped; the batch is appended all the

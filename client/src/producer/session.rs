@@ -309,10 +309,12 @@ impl Session {
         self.last_error = None;
         self.product_id.clone_from(&ack.product_id);
         let count = u64::from(front.sealed.batch.count());
-        if ack.count() == count {
+        let elsewhere = ack.quarantined.as_ref().map_or(0, |told| told.records.len() as u64);
+        if ack.count() + elsewhere == count {
             self.resolve(front, Ok(Arc::new(ack)));
         } else {
-            let what = format!("{} of {count} records of a batch were acknowledged", ack.count());
+            let acknowledged = ack.count() + elsewhere;
+            let what = format!("{acknowledged} of {count} records of a batch were acknowledged");
             self.fail(front, violated(&what).with_applied(Applied::Unknown));
         }
     }

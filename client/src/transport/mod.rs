@@ -328,6 +328,8 @@ unary! {
     SchemaServiceClient.add_schema_version(v1::AddSchemaVersionRequest) -> v1::AddSchemaVersionResponse;
     SchemaServiceClient.get_schema_version(v1::GetSchemaVersionRequest) -> v1::GetSchemaVersionResponse;
     SchemaServiceClient.list_schema_versions(v1::ListSchemaVersionsRequest) -> v1::ListSchemaVersionsResponse;
+    RecordServiceClient.list_quarantined(v1::ListQuarantinedRequest) -> v1::ListQuarantinedResponse;
+    RecordServiceClient.redrive_quarantined(v1::RedriveQuarantinedRequest) -> v1::RedriveQuarantinedResponse;
     RecordServiceClient.list_offsets(v1::ListOffsetsRequest) -> v1::ListOffsetsResponse;
     RecordServiceClient.append(server_v1::AppendRequest) -> v1::AppendResponse;
 }

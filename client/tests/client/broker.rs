@@ -261,6 +261,20 @@ impl RecordService for Service {
         self.shared.append(request).map(Response::new)
     }
 
+    async fn list_quarantined(
+        &self,
+        _request: Request<v1::ListQuarantinedRequest>,
+    ) -> Result<Response<v1::ListQuarantinedResponse>, Status> {
+        Err(Status::unimplemented("not part of this broker"))
+    }
+
+    async fn redrive_quarantined(
+        &self,
+        _request: Request<v1::RedriveQuarantinedRequest>,
+    ) -> Result<Response<v1::RedriveQuarantinedResponse>, Status> {
+        Err(Status::unimplemented("not part of this broker"))
+    }
+
     async fn append_stream(
         &self,
         request: Request<Streaming<server_v1::AppendStreamRequest>>,

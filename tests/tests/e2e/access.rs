@@ -25,6 +25,8 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("RecordService/AppendStream", "PO A", r#"{"requestId":"1","append":{"product":"ops.a","batch":{"records":[{"value":"eA=="}]}}}"#),
     ("RecordService/Read", "C O A", r#"{"product":"ops.a"}"#),
     ("RecordService/Subscribe", "C O A", r#"{"product":"ops.a","stopAtEnd":true}"#),
+    ("RecordService/ListQuarantined", "C O A", r#"{"product":"ops.a"}"#),
+    ("RecordService/RedriveQuarantined", "O A", r#"{"product":"ops.a"}"#),
     ("RecordService/ListOffsets", "CPO A", r#"{"product":"ops.a"}"#),
 
     ("CatalogService/CreateDomain", "SA", r#"{"domain":{"name":"new","owner":"ops-team"},"validateOnly":true}"#),

@@ -18,7 +18,7 @@ async fn a_bad_record_refuses_its_batch_and_names_itself() {
     assert_eq!(refused.metadata["product"], "ops.flights");
     assert_eq!(refused.violations.len(), 2);
     assert_eq!(refused.violations[0].0, "batch.records[1]");
-    assert!(refused.message.starts_with("record 1 at "), "{}", refused.message);
+    assert!(refused.message.starts_with("record 1: "), "{}", refused.message);
     assert!(refused.message.contains("expected "), "{}", refused.message);
     assert!(refused.message.contains("found "), "{}", refused.message);
     let found = records.read(read("ops.flights")).await.unwrap().into_inner();

@@ -52,6 +52,7 @@ impl RowReader {
             self.product.value_schema(version).and_then(|schema| Decoder::new(&schema))
         });
         self.values.fields.clear();
+        let value = self.product.unframed(value);
         match decoder.as_ref().and_then(|decoder| decoder.read(value)) {
             Some(value) => value.tell(&mut self.values),
             None => self.values.scalar(Paths::RECORD, Scalar::Bytes(value)),

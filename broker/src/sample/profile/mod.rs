@@ -78,7 +78,7 @@ impl Profiler {
         let decoder = self.decoders.entry(version).or_insert_with(|| {
             self.product.value_schema(version).and_then(|schema| Decoder::new(&schema))
         });
-        let value = decoder.as_ref().and_then(|decoder| decoder.read(value));
+        let value = decoder.as_ref().and_then(|decoder| decoder.read(self.product.unframed(value)));
         match value {
             Some(value) => {
                 self.tree.begin();

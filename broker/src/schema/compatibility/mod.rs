@@ -28,7 +28,9 @@ mod tests;
 
 use meshlog_proto::v1::SchemaFormat;
 
-pub(in crate::schema) use avro::Types as AvroTypes;
+pub(in crate::schema) use avro::{
+    Primitive as AvroPrimitive, Shape as AvroShape, Types as AvroTypes,
+};
 pub use budget::TooComplex;
 pub use difference::{Comparison, Difference, MAX_DIFFERENCES, Weight};
 pub use mode::{Direction, Mode};

@@ -6,7 +6,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _};
 use super::avro;
 use crate::schema::json_schema::JsonSchema;
 use crate::schema::record_check::{MAX_VALUE_DEPTH, shown};
-use crate::schema::{Rejection, Schema, json_text};
+use crate::schema::{Broken, Rejection, Schema, json_text};
 
 /// Reads values of one schema with another one.
 pub(crate) enum Trial {
@@ -54,7 +54,7 @@ impl Trial {
             path,
             expected,
             found: shown(&found),
-            key_mismatch: false,
+            broken: Broken::Schema,
         };
         match self {
             Self::Anything => Ok(()),

@@ -7,8 +7,8 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::Value;
 
 use super::shape::Place;
-use crate::schema::Rejection;
 use crate::schema::record_check::shown;
+use crate::schema::{Broken, Rejection};
 
 /// Checks values against one JSON Schema, closed where it declares properties.
 pub(crate) struct JsonValidator {
@@ -39,7 +39,7 @@ impl JsonValidator {
             path: String::new(),
             expected: "only declared properties".to_owned(),
             found: shown(&value.to_string()),
-            key_mismatch: false,
+            broken: Broken::Schema,
         }))
     }
 
@@ -49,7 +49,7 @@ impl JsonValidator {
                 path: String::new(),
                 expected: "a value that conforms to the schema".to_owned(),
                 found: shown(&value.to_string()),
-                key_mismatch: false,
+                broken: Broken::Schema,
             };
         };
         let found = match error.kind() {
@@ -67,7 +67,7 @@ impl JsonValidator {
             path: error.instance_path().to_string(),
             expected: shown(&expected(&error)),
             found,
-            key_mismatch: false,
+            broken: Broken::Schema,
         }
     }
 
@@ -119,7 +119,7 @@ impl JsonValidator {
                             path: path.clone(),
                             expected: shown(&format!("a declared property: {}", names.join(", "))),
                             found: shown(&format!("undeclared property with value {value}")),
-                            key_mismatch: false,
+                            broken: Broken::Schema,
                         });
                     }
                     let below = inner.and_then(|at| self.undeclared(at, value, path));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::types::{Shape, Types};
 use super::{Check, by_name, find, name_of, promotes};
-use crate::schema::{AvroInput, Rejection};
+use crate::schema::{AvroInput, Broken, Rejection};
 
 /// Reads values of the writer's schema with the reader's.
 pub(crate) struct Resolver {
@@ -205,5 +205,5 @@ impl Resolver {
 }
 
 fn refused(path: &str, expected: impl Into<String>, found: String) -> Rejection {
-    Rejection { path: path.to_owned(), expected: expected.into(), found, key_mismatch: false }
+    Rejection { path: path.to_owned(), expected: expected.into(), found, broken: Broken::Schema }
 }
