@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod answers;
+mod apply;
 mod audit;
 mod backup;
 mod bad_input;
