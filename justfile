@@ -37,6 +37,10 @@ deny:
 fuzz target="directory" seconds="60":
     cd storage && cargo +nightly fuzz run {{target}} {{ if target == "batch" { "--features batch" } else { "" } }} -- -max_total_time={{seconds}} -rss_limit_mb=2048
 
+# Meshlog beside Kafka, NATS JetStream and Redis Streams, from package registries; --quick only shows that all runs
+peers *args:
+    python3 benches/peers/run.py {{args}}
+
 # Leaves each sync, checksum, order and fence of the engine out in turn: some test must notice each
 sabotage only="":
     MESHLOG_SABOTAGE="{{only}}" RUSTFLAGS="--cfg sabotage" cargo test --workspace --target-dir target/sabotage --test sabotage

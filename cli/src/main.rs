@@ -16,6 +16,7 @@
 mod apply;
 mod audit;
 mod backup;
+mod bench;
 mod change;
 mod completion;
 mod config;
@@ -246,6 +247,14 @@ enum Command {
     Restore(restore::Restore),
     /// Look whether this machine is a good place for a broker
     Doctor(doctor::Doctor),
+    /// Measure how fast a broker is
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog bench append --size 100 --batch 600
+  meshlog bench latency --rate 5000 --duration 60s"
+    )]
+    Bench(bench::BenchCommand),
     /// Print what makes a shell complete commands and names
     #[command(before_help = "Examples:
   source <(meshlog completion bash)            in ~/.bashrc
@@ -325,6 +334,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Backup(args) => args.run(out).await,
             Command::Restore(args) => args.run(out),
             Command::Doctor(args) => args.run(out).await,
+            Command::Bench(command) => Box::pin(command.run(out)).await,
             Command::Completion(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }

@@ -77,3 +77,16 @@ pub(crate) fn records(done: &'static str) -> ProgressBar {
     bar.set_message(done);
     bar
 }
+
+/// A spinner for what has no known end.
+pub(crate) fn spinner() -> ProgressBar {
+    if !output::stderr_is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

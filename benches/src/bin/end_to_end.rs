@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use meshlog_benches::limits::disk::{JournalFile, Pattern, Preparation, WriteMode};
+use meshlog_benches::limits::disk::{self, DiskSample};
 use meshlog_benches::limits::wire::{BareWire, Flavour, WireSettings};
 use meshlog_benches::limits::{KIB, MIB};
 use meshlog_benches::load::OtherLoad;
@@ -117,8 +117,7 @@ fn round(args: &Args, root: &Path) -> io::Result<Round> {
     let one = broker.create_products("one", 1)?;
     let many = broker.create_products("many", args.products)?;
 
-    let gbs = |size| durable(root, size, short).map(|sample| sample.0);
-    round.d = gbs(8 * MIB)?;
+    round.d = durable(root, 8 * MIB, short)?.gigabytes_per_second();
     round.g_in = bare.stream_in(MIB, short)?.gigabytes_per_second();
     round.large = load.append(&one, MIB, KIB, 32 * MIB, time)?.gigabytes_per_second();
 
@@ -128,7 +127,7 @@ fn round(args: &Args, root: &Path) -> io::Result<Round> {
     round.small_records = small.million_records_per_second();
     round.many = load.append(&many, 64 * KIB, 100, 16 * MIB, time)?.gigabytes_per_second();
 
-    round.f = durable(root, 4 * KIB, short)?.1;
+    round.f = durable(root, 4 * KIB, short)?.writes_per_second();
     round.g_64 = bare.unary(KIB, 64, short)?.calls_per_second();
     let syncs = broker.syncs();
     let unary = load.append_unary(&one[0], KIB, 64, time)?;
@@ -151,14 +150,9 @@ fn round(args: &Args, root: &Path) -> io::Result<Round> {
     Ok(round)
 }
 
-/// D in GB/s and writes/s at a size, on recycled blocks.
-fn durable(root: &Path, size: usize, time: Duration) -> io::Result<(f64, f64)> {
-    let capacity = 256 << 20;
-    let pattern = Pattern::new(size)?;
-    let path = root.join("limit");
-    let mut file = JournalFile::create(path, WriteMode::Direct, Preparation::Recycled, capacity)?;
-    let sample = file.measure(&pattern, size, time)?;
-    Ok((sample.gigabytes_per_second(), sample.writes_per_second()))
+/// D and F: durable writes of a size.
+fn durable(root: &Path, size: usize, time: Duration) -> io::Result<DiskSample> {
+    disk::durable(root, "limit", size, time)
 }
 
 /// The long append: GB/s, D before and after, G before and after.
@@ -173,7 +167,10 @@ fn sustained(args: &Args, root: &Path) -> io::Result<Option<[f64; 3]>> {
     let broker = UnderTest::start(directory.path())?;
     let load = Load::connect(broker.address())?;
     let limits = || -> io::Result<(f64, f64)> {
-        Ok((durable(root, 8 * MIB, short)?.0, bare.stream_in(MIB, short)?.gigabytes_per_second()))
+        Ok((
+            durable(root, 8 * MIB, short)?.gigabytes_per_second(),
+            bare.stream_in(MIB, short)?.gigabytes_per_second(),
+        ))
     };
     let before = limits()?;
     // A product for each slice, deleted one slice later: its files are used again, as retention would have it.

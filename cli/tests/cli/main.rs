@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod backup;
 mod bad_input;
+mod bench;
 mod catalogue;
 mod completion;
 mod consume;

@@ -15,7 +15,7 @@ use rustix::{
     io::{ReadWriteFlags, pwritev2},
 };
 
-use crate::{limits::MIB, load::thread_cpu};
+use crate::{MIB, load::thread_cpu};
 
 /// How a write is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -231,6 +231,18 @@ impl DiskSample {
     pub fn cpu_micros_per_write(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.writes as f64
     }
+}
+
+/// Durable writes of `size` bytes to recycled blocks past the page cache, one after the other, for `limit`: D at the size
+/// of a group, F at 4 KiB. The file of 256 MiB is called `name` and gone afterwards.
+///
+/// # Errors
+/// When the file cannot be made or written, or the file system refuses `O_DIRECT`.
+pub fn durable(dir: &Path, name: &str, size: usize, limit: Duration) -> io::Result<DiskSample> {
+    let capacity = 256 * MIB as u64;
+    let path = dir.join(name);
+    let mut file = JournalFile::create(path, WriteMode::Direct, Preparation::Recycled, capacity)?;
+    file.measure(&Pattern::new(size)?, size, limit)
 }
 
 /// Bytes per write while a file is being prepared.

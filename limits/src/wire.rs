@@ -32,10 +32,7 @@ use tonic::{
 };
 use tower::Service;
 
-use crate::{
-    limits::{KIB, MIB},
-    load::process_cpu,
-};
+use crate::{KIB, MIB, load::process_cpu};
 
 /// Which tokio runtime runs one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
