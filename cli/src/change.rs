@@ -78,16 +78,21 @@ impl<T: Serialize> Change<'_, T> {
     }
 
     fn lines(&self) -> Result<Vec<Line>> {
-        let members = |thing: Option<&T>| -> Result<Map<String, Value>> {
-            Ok(match thing.map(output::value).transpose()? {
-                Some(Value::Object(members)) => members,
-                _ => Map::new(),
-            })
-        };
-        let mut lines = Vec::new();
-        compare("", &members(self.before)?, &members(self.after)?, &mut lines);
-        Ok(lines)
+        lines(self.before, self.after)
     }
+}
+
+/// What is different between two states of a thing, member by member.
+pub(crate) fn lines<T: Serialize>(before: Option<&T>, after: Option<&T>) -> Result<Vec<Line>> {
+    let members = |thing: Option<&T>| -> Result<Map<String, Value>> {
+        Ok(match thing.map(output::value).transpose()? {
+            Some(Value::Object(members)) => members,
+            _ => Map::new(),
+        })
+    };
+    let mut lines = Vec::new();
+    compare("", &members(before)?, &members(after)?, &mut lines);
+    Ok(lines)
 }
 
 impl Out {
@@ -125,14 +130,18 @@ const TEXT_WIDTH: usize = 80;
 
 /// One difference.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+pub(crate) enum Line {
+    /// Where, and what.
     Added(String, String),
+    /// Where, and what.
     Removed(String, String),
+    /// Where, what it was, and what it is.
     Changed(String, String, String),
 }
 
 impl Line {
-    fn paint(&self) -> Paint {
+    /// Its colour.
+    pub(crate) fn paint(&self) -> Paint {
         match self {
             Self::Added(..) => Paint::Green,
             Self::Removed(..) => Paint::Red,

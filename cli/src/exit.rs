@@ -11,6 +11,7 @@
 //! | 6 | unavailable or overloaded: the same command may work later |
 //! | 7 | a record or a schema was rejected |
 //! | 8 | stored data is damaged |
+//! | 9 | `meshlog diff` found differences |
 //! | 130 | interrupted |
 //! | 141 | the reader of standard output went away before everything was sent |
 
@@ -39,6 +40,8 @@ pub(crate) enum Exit {
     Rejected = 7,
     /// Stored data is damaged.
     Corruption = 8,
+    /// There are differences, which is what was asked.
+    Different = 9,
     /// Interrupted by the user.
     Interrupted = 130,
     /// Standard output was closed while there was more to send.

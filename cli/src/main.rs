@@ -15,6 +15,7 @@
 //! | `mesh.rs` | the flights mesh that `quickstart` loads |
 
 mod access;
+mod apply;
 mod audit;
 mod backup;
 mod bench;
@@ -89,7 +90,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   meshlog consume sandbox.notes --follow",
     after_help = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 5 denied,
   6 unavailable or overloaded, 7 rejected by schema, 8 damaged data,
-  130 interrupted
+  9 different (diff), 130 interrupted
 
 Settings: flag, then environment (MESHLOG_SERVER, MESHLOG_CONTEXT), then the
   context in use, then $XDG_CONFIG_HOME/meshlog/config.toml, then default;
@@ -200,6 +201,28 @@ enum Command {
   meshlog tag create aviation --owner reference-data"
     )]
     Tag(tag::TagCommand),
+    /// Make a data mesh as files say it: teams, tag keys, domains and products
+    ///
+    /// Shows what is different, has the broker check all of it, and changes only that. What is as the
+    /// files say is left alone; what somebody else changes meanwhile is not overwritten.
+    #[command(before_help = "Examples:
+  meshlog apply -f mesh.yaml --dry-run
+  meshlog apply -f mesh.yaml
+  meshlog apply -f mesh/ --prune
+  meshlog apply -f flights.odcs.yaml
+  meshlog apply --schema > mesh.schema.json")]
+    Apply(apply::Apply),
+    /// Show what `meshlog apply` would change; exit code 9 if anything
+    #[command(before_help = "Examples:
+  meshlog diff -f mesh.yaml
+  meshlog diff -f mesh/ --prune -o json")]
+    Diff(apply::Diff),
+    /// Write the data mesh as a file that `meshlog apply` takes
+    #[command(before_help = "Examples:
+  meshlog export > mesh.yaml
+  meshlog export --domain ops
+  meshlog export ops.flights --format odcs > flights.odcs.yaml")]
+    Export(apply::Export),
     /// Who changed what, who was refused, and whether the log of it is whole
     #[command(
         subcommand,
@@ -357,6 +380,9 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,
+            Command::Apply(args) => Box::pin(args.run(out)).await,
+            Command::Diff(args) => Box::pin(args.run(out)).await,
+            Command::Export(args) => Box::pin(args.run(out)).await,
             Command::Audit(command) => Box::pin(command.run(out)).await,
             Command::Init(args) => Box::pin(args.run(out)).await,
             Command::Key(command) => command.run(out).await,

@@ -152,7 +152,7 @@ impl Out {
 
     fn document<T: Serialize + ?Sized>(&mut self, format: Format, thing: &T) -> Result<()> {
         let text = match format {
-            Format::Yaml => serde_norway::to_string(&value(thing)?).map_err(unwritable)?,
+            Format::Yaml => serde_saphyr::to_string(&value(thing)?).map_err(unwritable)?,
             _ => serde_json::to_string_pretty(thing).map_err(unwritable)?,
         };
         self.line(text.trim_end())

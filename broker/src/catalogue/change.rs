@@ -28,6 +28,8 @@ pub(super) struct ProductChange<'a> {
     pub(super) stored: StoredProduct,
     pub(super) before: Box<v1::Product>,
     pub(super) product: v1::Product,
+    /// How what differs came to be.
+    pub(super) said: v1::ProvenanceKind,
     /// Paths that the broker filled in.
     pub(super) inferred: Vec<&'static str>,
 }
@@ -57,7 +59,9 @@ impl Catalogue {
         product.schema_version = handle.current().number;
         references::by_name(&self.inner.view.read(), &mut product);
         let before = Box::new(product.clone());
-        Ok(ProductChange { mutation, handle, stored, before, product, inferred: Vec::new() })
+        let said = v1::ProvenanceKind::Declared;
+        let inferred = Vec::new();
+        Ok(ProductChange { mutation, handle, stored, before, product, said, inferred })
     }
 }
 
@@ -114,7 +118,8 @@ impl ProductChange<'_> {
         product.etag = self.mutation.etag();
         let changes =
             facts::differences(&facts::of_product(&self.before), &facts::of_product(product));
-        provenance::renew(&mut product.provenance, &changes, &self.inferred, caller, time);
+        let (said, inferred) = (self.said, &self.inferred);
+        provenance::renew(&mut product.provenance, &changes, said, inferred, caller, time);
         let mut stored = self.stored.clone();
         stored.product = Some(for_storage(&self.mutation.catalogue().inner.view, product, fresh)?);
         let act = Act::new(action, Kind::Product, &product.name)

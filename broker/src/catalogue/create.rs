@@ -10,7 +10,7 @@ use ulid::Ulid;
 use super::audit::{Act, Kind};
 use super::facts::Facts;
 use super::mutation::Mutation;
-use super::name::{SANDBOX, check_product, shell_word, shown};
+use super::name::{SANDBOX, check_managed_by, check_product, shell_word, shown};
 use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
 use super::{
@@ -276,7 +276,8 @@ impl Plan {
         product.updated_by = caller.principal();
         product.schema_version = 1;
         let said = facts::differences(&Facts::new(), &facts::of_product(&product));
-        provenance::renew(&mut product.provenance, &said, &self.inferred, caller, time);
+        let how = provenance::said(&product);
+        provenance::renew(&mut product.provenance, &said, how, &self.inferred, caller, time);
         let version = StoredVersion {
             version: 1,
             storage_id: mutation.next_storage_id()?,
@@ -324,6 +325,7 @@ fn given(asked: v1::Product) -> v1::Product {
         links: asked.links,
         support: asked.support,
         inputs: asked.inputs,
+        managed_by: asked.managed_by,
         ..Default::default()
     }
 }
@@ -416,6 +418,7 @@ pub(super) fn check_texts(product: &v1::Product) -> Result<()> {
     check_length("product.description", &product.description, team::MAX_DESCRIPTION_BYTES)?;
     check_length("product.docs", &product.docs, MAX_DOCS_BYTES)?;
     check_length("product.support", &product.support, MAX_SUPPORT_BYTES)?;
+    check_managed_by("product.managed_by", &product.managed_by)?;
     check_links(&product.links)?;
     if v1::ProductKind::try_from(product.kind).is_err() {
         let what = "use SOURCE_ALIGNED, AGGREGATE or CONSUMER_ALIGNED";

@@ -7,7 +7,7 @@ use meshlog_proto::v1::{self, access_scope::What};
 use super::audit::{Act, Kind};
 use super::in_use::Users;
 use super::mutation::Mutation;
-use super::name::{Named, check_label};
+use super::name::{Named, check_label, check_managed_by};
 use super::page::Page;
 use super::stored::Key;
 use super::team::MAX_DESCRIPTION_BYTES;
@@ -88,6 +88,7 @@ impl Catalogue {
             ("owner", !asked.owner.is_empty()),
             ("description", !asked.description.is_empty()),
             ("tags", !asked.tags.is_empty()),
+            ("managed_by", !asked.managed_by.is_empty()),
         ];
         let paths = mask::paths(request.update_mask, &given)?;
         let mut mutation = self.begin().await;
@@ -98,6 +99,7 @@ impl Catalogue {
                 "owner" => domain.owner.clone_from(&asked.owner),
                 "description" => domain.description.clone_from(&asked.description),
                 "tags" => domain.tags.clone_from(&asked.tags),
+                "managed_by" => domain.managed_by.clone_from(&asked.managed_by),
                 other => return Err(mask::unknown(other, &given)),
             }
         }
@@ -207,6 +209,7 @@ pub(super) fn not_found(name: &str, product: Option<&str>) -> Error {
 pub(super) fn check(domain: &v1::Domain) -> Result<()> {
     check_label(Named::Domain, &domain.name)?;
     check_length("domain.description", &domain.description, MAX_DESCRIPTION_BYTES)?;
+    check_managed_by("domain.managed_by", &domain.managed_by)?;
     if domain.owner.is_empty() {
         let what = format!(
             "the domain `{0}` needs an owner: `meshlog domain create {0} --owner TEAM`",
@@ -228,6 +231,7 @@ fn given(domain: v1::Domain) -> v1::Domain {
         owner: domain.owner,
         description: domain.description,
         tags: domain.tags,
+        managed_by: domain.managed_by,
         ..Default::default()
     }
 }

@@ -100,6 +100,7 @@ pub(super) fn of_product(product: &v1::Product) -> Facts {
         let pending = json!({"new_owner": pending.new_owner, "reason": pending.reason});
         facts.insert("pending_transfer".to_owned(), pending);
     }
+    put_text(&mut facts, "managed_by", &product.managed_by);
     put_tags(&mut facts, &product.tags);
     facts
 }
@@ -109,6 +110,7 @@ pub(super) fn of_domain(domain: &v1::Domain) -> Facts {
     let mut facts = Facts::new();
     put_text(&mut facts, "owner", &domain.owner);
     put_text(&mut facts, "description", &domain.description);
+    put_text(&mut facts, "managed_by", &domain.managed_by);
     put_tags(&mut facts, &domain.tags);
     facts
 }
@@ -118,6 +120,7 @@ pub(super) fn of_team(team: &v1::Team) -> Facts {
     let mut facts = Facts::new();
     put_list(&mut facts, "contacts", team.contacts.iter().cloned().map(Value::from).collect());
     put_text(&mut facts, "description", &team.description);
+    put_text(&mut facts, "managed_by", &team.managed_by);
     facts
 }
 
@@ -127,6 +130,7 @@ pub(super) fn of_tag_key(key: &v1::TagKey) -> Facts {
     put_text(&mut facts, "owner", &key.owner);
     put_text(&mut facts, "description", &key.description);
     facts.insert("value_type".to_owned(), key.value_type().as_str_name().into());
+    put_text(&mut facts, "managed_by", &key.managed_by);
     let allowed = key.allowed_values.iter().cloned().map(Value::from);
     put_list(&mut facts, "allowed_values", allowed.collect());
     facts

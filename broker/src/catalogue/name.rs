@@ -1,5 +1,6 @@
 //! The rules for names.
 
+use super::{check_length, invalid};
 use crate::error::{Error, Reason, Result};
 
 /// The domain where everything has a default.
@@ -10,6 +11,7 @@ pub(super) const MESHLOG: &str = "meshlog";
 
 const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 128;
+const MAX_MANAGED_BY_BYTES: usize = 128;
 
 /// What a name names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,15 @@ pub(super) fn check_label(kind: Named, name: &str) -> Result<()> {
             name,
             format!("the {kind} `{name}` belongs to the broker; choose another name"),
         ));
+    }
+    Ok(())
+}
+
+/// Checks the name that a file gives itself; empty: no file.
+pub(super) fn check_managed_by(field: &'static str, name: &str) -> Result<()> {
+    check_length(field, name, MAX_MANAGED_BY_BYTES)?;
+    if name.chars().any(char::is_control) || name.trim() != name {
+        return Err(invalid(field, "it is one line of text, without spaces around it"));
     }
     Ok(())
 }

@@ -102,12 +102,15 @@ impl Catalogue {
         for path in &paths {
             set(product, &asked, path, &given)?;
         }
+        if paths.iter().any(|path| path == "managed_by") {
+            change.said = provenance::said(&asked);
+        }
         let in_sandbox = product.name.split('.').next() == Some(SANDBOX);
         if in_sandbox {
             change.inferred = fill_sandbox(caller, product);
             let said = paths.iter().filter(|path| !change.inferred.contains(&path.as_str()));
             let said: Vec<String> = said.cloned().collect();
-            provenance::declare(&mut product.provenance, &said, caller, now);
+            provenance::declare(&mut product.provenance, &said, change.said, caller, now);
         }
         if let Some((field, path, _)) = missing_fields(product, true).first() {
             let what = format!(
@@ -138,7 +141,8 @@ impl Catalogue {
     ///
     /// # Errors
     /// `PRODUCT_NOT_FOUND`, `PRODUCT_RECREATED`, `PRODUCT_READ_ONLY`, `ETAG_MISMATCH`; without
-    /// `force`, `IN_USE` for one that is not a draft and has live readers.
+    /// `force`, `IN_USE` for one that is not a draft and has live readers; `IN_USE` for what
+    /// `only_unread` and `only_empty` keep.
     pub async fn delete_product(
         &self,
         caller: &Caller,
@@ -156,6 +160,12 @@ impl Catalogue {
         let (mut mutation, handle, before) = (change.mutation, change.handle, change.before);
         if !request.force && handle.state() != ProductState::Draft {
             check_unread(&handle, "delete")?;
+        }
+        if request.only_unread && !request.force {
+            check_unread(&handle, "delete")?;
+        }
+        if request.only_empty {
+            self.check_empty(&handle)?;
         }
         if request.validate_only {
             return Ok(v1::DeleteProductResponse::default());
@@ -183,6 +193,30 @@ impl Catalogue {
     }
 }
 
+impl Catalogue {
+    /// Refuses to take a product away that holds records.
+    fn check_empty(&self, handle: &ProductHandle) -> Result<()> {
+        let mut records = 0;
+        for stream in &handle.streams {
+            let bounds = self.inner.storage.bounds(*stream)?;
+            records += bounds.durable_end.0 - bounds.start.0;
+        }
+        if records == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::InUse,
+            format!(
+                "the product `{0}` holds records ({records} by offset), and only an empty one was \
+                 to be deleted; to lose them with it: `meshlog product delete {0}`",
+                handle.name
+            ),
+        )
+        .with("name", &handle.name)
+        .with("records", records))
+    }
+}
+
 /// The value schemas of a product, the newest first.
 fn distinct_schemas(handle: &ProductHandle) -> Vec<&Schema> {
     let mut seen = HashSet::new();
@@ -191,7 +225,7 @@ fn distinct_schemas(handle: &ProductHandle) -> Vec<&Schema> {
 }
 
 /// What an update can change, and what of it was given a value.
-fn given(asked: &v1::Product) -> [(&'static str, bool); 10] {
+fn given(asked: &v1::Product) -> [(&'static str, bool); 11] {
     [
         ("description", !asked.description.is_empty()),
         ("classification", asked.classification != 0),
@@ -203,6 +237,7 @@ fn given(asked: &v1::Product) -> [(&'static str, bool); 10] {
         ("support", !asked.support.is_empty()),
         ("inputs", !asked.inputs.is_empty()),
         ("aliases", !asked.aliases.is_empty()),
+        ("managed_by", !asked.managed_by.is_empty()),
     ]
 }
 
@@ -251,6 +286,7 @@ fn set(
             }
             product.aliases.retain(|alias| asked.aliases.contains(alias));
         }
+        "managed_by" => product.managed_by.clone_from(&asked.managed_by),
         "owner" => return Err(owner_is_transferred(&product.name)),
         other => return Err(mask::unknown(other, given)),
     }

@@ -8,11 +8,20 @@ use meshlog_proto::v1::{self, Provenance, ProvenanceKind};
 use super::facts::Difference;
 use crate::Caller;
 
+/// How a request says its values: by a file, if it names one.
+pub(super) fn said(asked: &v1::Product) -> ProvenanceKind {
+    match asked.managed_by.is_empty() {
+        true => ProvenanceKind::Declared,
+        false => ProvenanceKind::Imported,
+    }
+}
+
 /// Renews what is said about the values that differ. `inferred` are the paths that the broker
-/// filled in.
+/// filled in; the others came as `said`.
 pub(super) fn renew(
     provenance: &mut Vec<Provenance>,
     differences: &[Difference],
+    said: ProvenanceKind,
     inferred: &[&str],
     caller: &Caller,
     time: prost_types::Timestamp,
@@ -24,7 +33,7 @@ pub(super) fn renew(
         }
         let kind = match inferred.contains(&&*difference.path) {
             true => ProvenanceKind::Inferred,
-            false => ProvenanceKind::Declared,
+            false => said,
         };
         provenance.push(Provenance {
             path: difference.path.clone(),
@@ -40,13 +49,14 @@ pub(super) fn renew(
 pub(super) fn declare(
     provenance: &mut [Provenance],
     paths: &[String],
+    said: ProvenanceKind,
     caller: &Caller,
     time: prost_types::Timestamp,
 ) {
     let inferred = ProvenanceKind::Inferred;
     let known = provenance.iter_mut().filter(|known| known.kind() == inferred);
     for known in known.filter(|known| paths.contains(&known.path)) {
-        known.kind = ProvenanceKind::Declared.into();
+        known.kind = said.into();
         known.principal = caller.principal();
         known.time = Some(time);
     }

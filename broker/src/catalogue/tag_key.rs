@@ -7,7 +7,7 @@ use meshlog_proto::v1::{self, Tag, TagValueType};
 
 use super::audit::{Act, Kind};
 use super::in_use::Users;
-use super::name::{check_tag_key, reserved, shown};
+use super::name::{check_managed_by, check_tag_key, reserved, shown};
 use super::page::Page;
 use super::stored::Key;
 use super::tag::{MAX_VALUE_BYTES, place};
@@ -111,6 +111,7 @@ impl Catalogue {
             ("owner", !asked.owner.is_empty()),
             ("value_type", asked.value_type != 0),
             ("allowed_values", !asked.allowed_values.is_empty()),
+            ("managed_by", !asked.managed_by.is_empty()),
         ];
         let paths = mask::paths(request.update_mask, &given)?;
         let mut mutation = self.begin().await;
@@ -122,6 +123,7 @@ impl Catalogue {
                 "owner" => key.owner.clone_from(&asked.owner),
                 "value_type" => key.value_type = asked.value_type,
                 "allowed_values" => key.allowed_values.clone_from(&asked.allowed_values),
+                "managed_by" => key.managed_by.clone_from(&asked.managed_by),
                 other => return Err(mask::unknown(other, &given)),
             }
         }
@@ -238,6 +240,7 @@ fn given(key: v1::TagKey) -> v1::TagKey {
             value_type => value_type,
         },
         allowed_values: key.allowed_values,
+        managed_by: key.managed_by,
         ..Default::default()
     }
 }
@@ -262,6 +265,7 @@ fn check_new(view: &View, key: &v1::TagKey) -> Result<()> {
 
 fn check_values(key: &v1::TagKey) -> Result<()> {
     check_length("tag_key.description", &key.description, MAX_DESCRIPTION_BYTES)?;
+    check_managed_by("tag_key.managed_by", &key.managed_by)?;
     if key.owner.is_empty() {
         let what = format!(
             "the tag key `{0}` needs an owner: `meshlog tag create {0} --owner TEAM`",

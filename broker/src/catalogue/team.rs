@@ -7,7 +7,7 @@ use meshlog_proto::v1;
 use super::audit::{Act, Kind};
 use super::in_use::Users;
 use super::mutation::Mutation;
-use super::name::{Named, check_label};
+use super::name::{Named, check_label, check_managed_by};
 use super::page::Page;
 use super::stored::Key;
 use super::view::View;
@@ -98,6 +98,7 @@ impl Catalogue {
         let given = [
             ("contacts", !asked.contacts.is_empty()),
             ("description", !asked.description.is_empty()),
+            ("managed_by", !asked.managed_by.is_empty()),
         ];
         let paths = mask::paths(request.update_mask, &given)?;
         let mut mutation = self.begin().await;
@@ -107,6 +108,7 @@ impl Catalogue {
             match path.as_str() {
                 "contacts" => team.contacts.clone_from(&asked.contacts),
                 "description" => team.description.clone_from(&asked.description),
+                "managed_by" => team.managed_by.clone_from(&asked.managed_by),
                 other => return Err(mask::unknown(other, &given)),
             }
         }
@@ -226,6 +228,7 @@ pub(super) fn not_found(name: &str) -> Error {
 pub(super) fn check(team: &v1::Team) -> Result<()> {
     check_label(Named::Team, &team.name)?;
     check_length("team.description", &team.description, MAX_DESCRIPTION_BYTES)?;
+    check_managed_by("team.managed_by", &team.managed_by)?;
     let contacts = &team.contacts;
     if !contacts.iter().any(|contact| !contact.trim().is_empty()) {
         let what = format!(
@@ -259,6 +262,7 @@ fn given(team: v1::Team) -> v1::Team {
         name: team.name,
         contacts: team.contacts,
         description: team.description,
+        managed_by: team.managed_by,
         ..Default::default()
     }
 }

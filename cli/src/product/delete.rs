@@ -50,6 +50,7 @@ impl Delete {
             validate_only: self.change.dry_run,
             force: self.force,
             erase: self.erase,
+            ..DeleteProductRequest::default()
         };
         if self.change.dry_run {
             catalog.delete_product(request).await?;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use crate::{
+    change::Line,
     completion,
     exit::{Exit, Failure, Result},
     output::{Format, Out, OutputArgs, Paint, Row},
@@ -154,6 +155,19 @@ fn readable(text: &str) -> String {
         Some(pretty) => format!("{pretty}\n"),
         None => text.to_owned(),
     }
+}
+
+/// A line for each field that differs.
+pub(super) fn lines(from: &[SchemaField], to: &[SchemaField]) -> Vec<Line> {
+    let line = |field: FieldDifference| {
+        let place = format!("schema field {}", field.path);
+        match field.change {
+            "added" => Line::Added(place, field.to),
+            "removed" => Line::Removed(place, field.from),
+            _ => Line::Changed(place, field.from, field.to),
+        }
+    };
+    fields(from, to).into_iter().map(line).collect()
 }
 
 fn fields(from: &[SchemaField], to: &[SchemaField]) -> Vec<FieldDifference> {

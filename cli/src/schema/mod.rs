@@ -14,7 +14,7 @@ use meshlog_client::proto::{
 use serde::Serialize;
 
 use crate::{
-    change::DryRunArgs,
+    change::{DryRunArgs, Line},
     completion,
     exit::{Failure, Result},
     output::{Format, Out, OutputArgs, Row},
@@ -180,6 +180,11 @@ pub(crate) fn read_file(path: &Path) -> Result<SchemaSource> {
         Failure::usage(format!("the schema {} cannot be read: {error}", path.display()))
     })?;
     Ok(SchemaSource { format: format.into(), text, ..SchemaSource::default() })
+}
+
+/// The fields that differ between two versions, a line for each.
+pub(crate) fn field_differences(from: &[SchemaField], to: &[SchemaField]) -> Vec<Line> {
+    diff::lines(from, to)
 }
 
 /// What a format is called.

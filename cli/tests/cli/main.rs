@@ -5,6 +5,7 @@
 
 mod access;
 mod answers;
+mod apply;
 mod audit;
 mod backup;
 mod bad_input;
