@@ -127,7 +127,7 @@ fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
         |what: &dyn std::fmt::Display| Failure::usage(format!("{}: {what}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
     // JSON is YAML too.
-    serde_norway::from_str(&text).map_err(|error| wrong(&error))
+    serde_saphyr::from_str(&text).map_err(|error| wrong(&error))
 }
 
 #[cfg(not(feature = "cedar"))]

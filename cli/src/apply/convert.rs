@@ -9,8 +9,8 @@ use super::document::{
     Compaction, Deprecation, Domain, Link, Product, Schema, Settings, TagKey, Team,
 };
 use super::terms::{
-    Age, Classification, Compatibility, Enforcement, Floor, Format, Kind, Length, ProtobufProfile,
-    State, ValueType,
+    Age, Classification, Compatibility, Enforcement, Floor, Format, Framing, Kind, Length, OnFail,
+    ProtobufProfile, State, ValueType,
 };
 use crate::{
     exit::{Failure, Result},
@@ -214,6 +214,8 @@ impl Settings {
             }),
             compatibility: self.compatibility.map(Compatibility::wire).unwrap_or_default(),
             protobuf_profile: self.protobuf_profile.map(ProtobufProfile::wire).unwrap_or_default(),
+            on_fail: self.on_fail.map(OnFail::wire).unwrap_or_default(),
+            framing: self.framing.map(Framing::wire).unwrap_or_default(),
         }
     }
 }
@@ -234,6 +236,8 @@ impl From<&proto::ProductSettings> for Settings {
             }),
             compatibility: Compatibility::of_wire(set.compatibility),
             protobuf_profile: ProtobufProfile::of_wire(set.protobuf_profile),
+            on_fail: OnFail::of_wire(set.on_fail),
+            framing: Framing::of_wire(set.framing),
         }
     }
 }

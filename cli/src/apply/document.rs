@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::terms::{
-    Age, Classification, Compatibility, Enforcement, Floor, Format, Kind, Length, ProtobufProfile,
-    State, ValueType,
+    Age, Classification, Compatibility, Enforcement, Floor, Format, Framing, Kind, Length, OnFail,
+    ProtobufProfile, State, ValueType,
 };
 
 /// A data mesh, or a part of one, as `meshlog apply` makes it and `meshlog export` writes it.
@@ -236,6 +236,12 @@ pub(crate) struct Settings {
     /// What readers of a Protobuf product rely on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) protobuf_profile: Option<ProtobufProfile>,
+    /// What becomes of records that do not conform, where the schema is enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_fail: Option<OnFail>,
+    /// What stands before each value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) framing: Option<Framing>,
 }
 
 /// How records go that a newer one of their key replaces.

@@ -185,10 +185,10 @@ impl Plan {
                         product.tags.retain(|tag| tag.field_path.is_empty());
                     }
                     // What comes after a change of state begins in a state that is not there yet.
-                    Work::Activate(_) | Work::Deprecate(_) | Work::Retire(_) => {
-                        if std::mem::replace(&mut has_new_state, true) {
-                            continue;
-                        }
+                    Work::Activate(_) | Work::Deprecate(_) | Work::Retire(_)
+                        if std::mem::replace(&mut has_new_state, true) =>
+                    {
+                        continue;
                     }
                     _ => {}
                 }

@@ -317,6 +317,8 @@ fn changed(before: &Product, after: &Product) -> Vec<String> {
         ("settings.compaction", was.compaction == is.compaction),
         ("settings.compatibility", was.compatibility == is.compatibility),
         ("settings.protobuf_profile", was.protobuf_profile == is.protobuf_profile),
+        ("settings.on_fail", was.on_fail == is.on_fail),
+        ("settings.framing", was.framing == is.framing),
     ];
     same.iter().filter(|(_, same)| !same).map(|(path, _)| (*path).to_owned()).collect()
 }

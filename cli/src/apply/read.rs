@@ -320,7 +320,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let below = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![below.as_str(); 10].join(", "));
+            bomb += &format!("a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", "));
         }
         let started = std::time::Instant::now();
         let refused = parse::<Value>("mesh.yaml", &bomb).unwrap_err().to_string();

@@ -78,8 +78,24 @@ terms! {
     Enforcement {
         /// Values are not checked.
         Off,
+        /// Bad records are counted and stored.
+        Warn,
         /// The batch is refused with the bad records named.
         Enforce,
+    }
+    /// What becomes of records that do not conform, where the schema is enforced.
+    OnFail {
+        /// The batch is refused with the bad records named.
+        Reject,
+        /// The bad records go to `<product>$quarantine`, the others into the product.
+        Quarantine,
+    }
+    /// What stands before each value.
+    Framing {
+        /// Nothing.
+        None,
+        /// The byte 0 and a schema id of 4 bytes, as serializers of Confluent write it.
+        Confluent,
     }
     /// The least that an acknowledgement of an append may mean.
     Floor {
@@ -146,7 +162,9 @@ wire! {
     Classification = Classification { Public, Internal, Confidential, Restricted }
     Kind = ProductKind { SourceAligned, Aggregate, ConsumerAligned }
     State = ProductState { Draft, Active, Deprecated, Retired }
-    Enforcement = Enforcement { Off, Enforce }
+    Enforcement = Enforcement { Off, Warn, Enforce }
+    OnFail = OnFail { Reject, Quarantine }
+    Framing = Framing { None, Confluent }
     Floor = Durability { Written, Synced }
     Compatibility = Compatibility {
         None, Backward, BackwardTransitive, Forward, ForwardTransitive, Full, FullTransitive,
