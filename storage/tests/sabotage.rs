@@ -40,6 +40,9 @@ mod model;
 #[path = "corruption/outcome.rs"]
 mod outcome;
 #[cfg(sabotage)]
+#[path = "engine/restarting.rs"]
+mod restarting;
+#[cfg(sabotage)]
 #[path = "engine/retaining.rs"]
 mod retaining;
 #[cfg(sabotage)]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::format::StreamEnd;
 use crate::position::StreamId;
+use crate::sabotage::skips;
 
 /// Streams of earlier groups that are remembered: as many as half a block can name.
 const OLDER: usize = 128;
@@ -50,7 +51,8 @@ impl Ends {
 
     /// What the group with this ticket repeats, with so many bytes beside [`Ends::bytes`].
     pub(crate) fn repeated(&self, ticket: u64, room: usize) -> Repeated {
-        let rows = (room / StreamEnd::BYTES).min(self.older.len());
+        let forgets = skips("the ends of earlier groups");
+        let rows = if forgets { 0 } else { (room / StreamEnd::BYTES).min(self.older.len()) };
         let from = self.older.get(rows).map_or(0, |(ticket, _)| ticket + 1);
         let reach = ticket.saturating_sub(from.max(self.complete_from));
         let reach = u16::try_from(reach).unwrap_or(u16::MAX);

@@ -1,12 +1,15 @@
 //! Replay: folding the groups that follow the checkpoint, one behind the reading, so that a group
 //! is folded only once something later proves that it was durable.
 
+mod losses;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
 
+use self::losses::{Lost, Unresolved, damaged};
 use super::Found;
 use super::scan::{ScannedGroup, Scanner};
 use crate::checkpoint::io_error;
@@ -14,8 +17,8 @@ use crate::disk::{BLOCK, Disk, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Place, StoredFile};
 use crate::format::{
-    Checkpoint, FILE_HEADER_BYTES, FRAME_BYTES, FileHeader, FileRecord, Footer, FooterStream,
-    Frame, FrameKind, GroupHeader, MergedRecord, SegmentRecord, StreamEnd,
+    Checkpoint, FILE_HEADER_BYTES, FileHeader, FileRecord, Footer, FooterStream, Frame, FrameKind,
+    GroupHeader, MergedRecord, SegmentRecord, StreamEnd,
 };
 use crate::journal::{FileProgress, SlotOnDisk, slot_path};
 use crate::position::{FileKey, FileSequence, Lsn, Offset, StreamId, Timestamp};
@@ -199,22 +202,6 @@ struct Run<'a> {
     time: Option<Timestamp>,
     /// The last group of the last file, verified, with its bytes.
     pending: Option<(ScannedGroup, Vec<u8>)>,
-}
-
-/// Groups that were lost.
-struct Lost {
-    /// The file that held the first of them.
-    sequence: FileSequence,
-    first: Lsn,
-    bytes: u64,
-}
-
-/// Lost groups of which it is not known whose offsets they gave out.
-struct Unresolved {
-    sequence: FileSequence,
-    bytes: u64,
-    /// Where all streams stood.
-    ends: Vec<(StreamId, Offset)>,
 }
 
 impl Run<'_> {
@@ -441,63 +428,6 @@ impl Run<'_> {
         }
     }
 
-    /// Groups of the file were lost: its seal says how far its streams went.
-    fn lose_footer(&mut self, seal: &ScannedGroup, sequence: FileSequence, is_damaged: bool) {
-        if let Ok(footer) = Footer::decode(&seal.table)
-            && is_damaged
-        {
-            let entries = footer.streams.iter();
-            self.lose(entries.map(|entry| StreamEnd { stream: entry.stream, end: entry.end }));
-            // What began in an earlier file is known no better.
-            self.lost = self.lost.take().filter(|lost| lost.sequence != sequence);
-            self.unresolved.retain(|loss| loss.sequence != sequence);
-        }
-    }
-
-    /// Groups are lost, which began in this file and took so many bytes.
-    fn lose_groups(&mut self, sequence: FileSequence, bytes: u64) {
-        let first = self.newest_lsn().next();
-        let lost = self.lost.get_or_insert(Lost { sequence, first, bytes: 0 });
-        lost.bytes += bytes;
-    }
-
-    /// The first whole group after a loss names the streams of so many groups before it.
-    fn name_lost(&mut self, lost: &Lost, group: &ScannedGroup) {
-        let groups = group.header.lsn.0.saturating_sub(lost.first.0);
-        if group.header.reach == 0 || groups <= u64::from(group.header.reach) {
-            return;
-        }
-        let named: BTreeSet<StreamId> = group.ends.iter().map(|end| end.stream).collect();
-        let streams = self.state.streams().into_iter();
-        let streams = streams.filter(|stream| !named.contains(&stream.id));
-        let ends = streams.map(|stream| (stream.id, stream.view().end())).collect();
-        self.unresolved.push(Unresolved { sequence: lost.sequence, bytes: lost.bytes, ends });
-    }
-
-    /// Streams of which nothing later tells where they stood: nobody gets offsets again that lost
-    /// groups may have given out. A record takes a byte at least.
-    fn give_up_unresolved(&mut self) {
-        let last = self.pending.iter().flat_map(|(group, _)| &group.frames);
-        let last: BTreeSet<StreamId> = last.map(|frame| frame.stream).collect();
-        for Unresolved { bytes, ends, .. } in std::mem::take(&mut self.unresolved) {
-            let mut given_up = 0;
-            for (id, end) in ends {
-                if let Ok(stream) = self.state.stream(id)
-                    && !last.contains(&id)
-                    && stream.view().end() == end
-                {
-                    stream.view().lose_up_to(Offset(end.0.saturating_add(bytes)));
-                    given_up += 1;
-                }
-            }
-            self.state.folded().next_stream += bytes / FRAME_BYTES as u64;
-            self.damage(format!(
-                "so many groups in a row are damaged that nobody can tell whose records they held: \
-                 of {given_up} streams without later ones the next {bytes} offsets are given up"
-            ));
-        }
-    }
-
     /// A checkpoint does not name streams deleted before it, but the file that was being written
     /// holds what they were, and who erases them must find it.
     fn add_gone(
@@ -530,25 +460,6 @@ impl Run<'_> {
         footer.streams.sort_by_key(|entry| entry.stream);
         footer.streams.dedup_by_key(|entry| entry.stream);
         Ok(())
-    }
-
-    /// Nobody gets the offsets again that lost groups gave out.
-    fn lose(&mut self, ends: impl Iterator<Item = StreamEnd>) {
-        for StreamEnd { stream, end } in ends {
-            let is_new = stream.0 > self.highest_stream && !self.deleted.contains(&stream);
-            match self.state.stream(stream) {
-                Ok(stream) => stream.view().lose_up_to(end),
-                // The group that created it is among the lost ones.
-                Err(_) if is_new => {
-                    let lost = Stream::new(stream);
-                    lost.view().lose_up_to(end);
-                    self.state.restore(lost);
-                    let mut folded = self.state.folded();
-                    folded.next_stream = folded.next_stream.max(stream.0);
-                }
-                Err(_) => {}
-            }
-        }
     }
 
     /// Between two groups the clock may have jumped, or nothing was appended: age waits for either.
@@ -635,12 +546,4 @@ impl Run<'_> {
         }
         Ok(position)
     }
-}
-
-fn damaged(sequence: FileSequence, path: &Path, from: u64, to: u64, why: &'static str) -> String {
-    format!(
-        "journal file {sequence} ({}) is damaged from {from} to {to}: {why}; the records there are \
-         lost, all others are served",
-        path.display()
-    )
 }

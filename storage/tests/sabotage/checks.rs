@@ -11,11 +11,11 @@ use meshlog_storage::{
 
 use crate::retaining::pass;
 use crate::support::{Machine, append, create, entry, lines, lines_of, read_compacted};
-use crate::{backing_up, compacting, erasing, merging, retaining};
+use crate::{backing_up, compacting, erasing, merging, restarting, retaining};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 20] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -33,6 +33,9 @@ pub(crate) const NAMES: [&str; 17] = [
     "a rising start",
     "a jumping clock",
     "a young tombstone",
+    "a jump before a restart",
+    "damaged groups in a row",
+    "very many damaged groups",
 ];
 
 pub(crate) fn run(name: &str) {
@@ -63,6 +66,15 @@ pub(crate) fn run(name: &str) {
         }
         "a young tombstone" => {
             compacting::a_tombstone_stays_until_its_age_and_the_newest_record_for_ever();
+        }
+        "a jump before a restart" => {
+            retaining::a_jump_that_the_log_knows_already_is_not_trusted_after_a_restart_either();
+        }
+        "damaged groups in a row" => {
+            restarting::offsets_of_several_damaged_groups_in_a_row_are_not_given_again();
+        }
+        "very many damaged groups" => {
+            restarting::of_very_many_damaged_groups_in_a_row_no_offset_is_given_again_either();
         }
         other => panic!("there is no check {other}"),
     }

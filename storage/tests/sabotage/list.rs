@@ -75,6 +75,9 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the window of a producer", "producers", &[Crashes]),
     m("the entry before a start rises", "retention", &[Check("a rising start")]),
     m("the distrust of a clock that jumped", "retention", &[Check("a jumping clock")]),
+    m("the doubt of a clock in a checkpoint", "retention", &[Check("a jump before a restart")]),
+    m("the ends of earlier groups", "format", &[Check("damaged groups in a row")]),
+    m("the offsets of streams that no group names", "format", &[Check("very many damaged groups")]),
     m("the age of tombstones", "compaction", &[Check("a young tombstone")]),
     m("the reserve for control work", "disk full", &[Check("a full disk")]),
 ];
