@@ -7,6 +7,8 @@
 
 #[path = "tools/browser.rs"]
 mod browser;
+#[path = "tools/contracts.rs"]
+mod contracts;
 #[path = "tools/deploy.rs"]
 mod deploy;
 #[path = "tools/grpcurl.rs"]
@@ -45,6 +47,10 @@ fn main() -> ExitCode {
         ("the wire contract passes `buf lint` STANDARD", wire_contract_is_clean),
         ("Python's avro says of 2,000 pairs of schemas what we say", schemas::avro_in_python),
         ("`buf breaking` says of 120 pairs of files what we say", schemas::protobuf_in_buf),
+        (
+            "the contracts of the flights mesh pass `datacontract lint`",
+            contracts::datacontract_lint,
+        ),
         ("the alert rules pass `promtool check rules`", deploy::alert_rules_are_valid),
         (
             "the page of metrics passes `promtool check metrics`",

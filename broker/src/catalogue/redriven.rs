@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_format_is_the_same_for_ever() {
-        let mut bits = vec![0; 128];
+        let mut bits = [0; 128];
         bits[1] = 2;
         let marked = Redriven::default().mark(&Arc::from("01ID"), 2 * CHUNK + 9, 0);
         let [Control::SetState { key, value: Some(value) }] = &marked[..] else {

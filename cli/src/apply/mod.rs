@@ -19,10 +19,12 @@
 //! | `export.rs` | from the broker to a document |
 //! | `odcs.rs` | data contracts of the Open Data Contract Standard |
 
+mod asyncapi;
 mod convert;
 mod document;
 mod export;
 mod odcs;
+mod odps;
 mod order;
 mod plan;
 mod product;
@@ -118,6 +120,10 @@ enum ExportFormat {
     Meshlog,
     /// A data contract for each product, of the Open Data Contract Standard 3.1
     Odcs,
+    /// A data product for each, of the Open Data Product Standard 1.0; only written
+    Odps,
+    /// One AsyncAPI 3.1 document with a channel for each product; only written
+    Asyncapi,
 }
 
 impl Apply {
@@ -184,6 +190,8 @@ impl Export {
                 }
                 odcs::export(&document, &fields)?
             }
+            ExportFormat::Odps => odps::export(&document)?,
+            ExportFormat::Asyncapi => asyncapi::export(&document)?,
         };
         out.data(text.as_bytes())
     }
