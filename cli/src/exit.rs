@@ -88,6 +88,8 @@ impl Exit {
             | "ETAG_MISMATCH"
             | "PRODUCER_FENCED" => Self::Conflict,
             "SCHEMA_REJECTED"
+            | "RULE_FAILED"
+            | "RULE_OVER_BUDGET"
             | "KEY_MISMATCH"
             | "TOMBSTONE_NOT_ALLOWED"
             | "SCHEMA_INCOMPATIBLE" => Self::Rejected,
