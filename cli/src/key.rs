@@ -27,7 +27,7 @@ use crate::{
 pub(crate) enum KeyCommand {
     /// Make a key; its secret is shown this once
     #[command(before_help = "Examples:
-  meshlog key create --team billing --application nightly-report
+  meshlog key create --team billing --for-application nightly-report
   meshlog key create --team billing --permission consume --expires 90d
   meshlog key create --admin --description 'on call' --output-file admin.key")]
     Create(Create),
@@ -51,7 +51,7 @@ pub(crate) struct Create {
     team: String,
     /// The program that uses it [default: the one that each call names]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    application: String,
+    for_application: String,
     /// What it is for
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
@@ -130,7 +130,7 @@ impl Create {
         }
         let key = ApiKey {
             team: self.team,
-            application: self.application,
+            application: self.for_application,
             description: self.description,
             admin: self.admin,
             permissions: self.permissions.into_iter().map(Permission::to_wire).collect(),

@@ -247,7 +247,7 @@ enum Command {
     #[command(before_help = "Examples:
   meshlog init --output-file admin.key
   meshlog init --data-dir ./data -o json
-  meshlog init --rescue > admin.key        when every administrator's key is lost")]
+  meshlog init --rescue > admin.key   when all administrators' keys are lost")]
     Init(init::Init),
     /// Make, list and revoke keys
     #[command(

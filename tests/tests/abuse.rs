@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         attack!("1,000 calls of 50 bytes on one connection", load::small_calls, 64),
         attack!("bodies that nobody reads, 20 connections", bodies::unread, 96),
         attack!("1,000 readers that do not read", load::stalled_readers, 160),
-        attack!("300 tails of events that nobody reads", load::stalled_tails, 160),
+        attack!("300 tails of events that nobody reads", load::stalled_tails, 256),
         attack!("ten times the load", load::overload, 400),
         attack!("a flood of one product", load::one_product, 300),
     ];

@@ -142,4 +142,15 @@ mod tests {
         again.apply(&again.removals(&id));
         assert!(!again.is_marked(&id, 6000));
     }
+
+    #[test]
+    fn the_format_is_the_same_for_ever() {
+        let mut bits = vec![0; 128];
+        bits[1] = 2;
+        let marked = Redriven::default().mark(&Arc::from("01ID"), 2 * CHUNK + 9, 0);
+        let [Control::SetState { key, value: Some(value) }] = &marked[..] else {
+            panic!("{marked:?}")
+        };
+        assert_eq!((&key[..], &value[..]), (&b"redriven/01ID/2"[..], &bits[..]));
+    }
 }

@@ -8,7 +8,9 @@ use meshlog_proto::v1::{
 use meshlog_storage::{BatchCodec, Components, NoObserver, Options, Storage};
 use prost::Message as _;
 
-use super::stored::{Chain, Counters, Key, StoredProduct, StoredSchema, StoredVersion};
+use super::stored::{
+    Chain, Counters, Key, StoredKey, StoredProduct, StoredProtection, StoredSchema, StoredVersion,
+};
 use super::*;
 use crate::Caller;
 use crate::schema::Broken;
@@ -889,6 +891,10 @@ fn the_format_is_the_same_for_ever() {
     let product_hex = format!("0a050a03612e6210051a0208092252{version_hex}");
     assert_eq!(hex(&product.encode_to_vec()), product_hex);
     for (key, text) in [
+        (Key::ApiKey("01j"), "key/01j"),
+        (Key::Grant("01j"), "grant/01j"),
+        (Key::AccessRequest("01j"), "access-request/01j"),
+        (Key::Protection, "access/protection"),
         (Key::Counters, "counter/catalogue"),
         (Key::Team("t"), "team/t"),
         (Key::Domain("d"), "domain/d"),
@@ -902,6 +908,54 @@ fn the_format_is_the_same_for_ever() {
         assert_eq!(Key::parse(text.as_bytes()), Some(key));
     }
     assert_eq!(Key::parse(b"cursor/x"), None);
+}
+
+#[test]
+fn the_format_of_who_may_do_what_is_the_same_for_ever() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (consume, produce) = (v1::Permission::Consume, v1::Permission::Produce);
+    let time = Some(prost_types::Timestamp { seconds: 1, nanos: 2 });
+    let key = v1::ApiKey {
+        id: "i".to_owned(),
+        team: "t".to_owned(),
+        application: "a".to_owned(),
+        permissions: vec![consume.into(), produce.into()],
+        products: vec!["n".to_owned()],
+        expire_time: time,
+        product_ids: vec!["p".to_owned()],
+        ..Default::default()
+    };
+    let key_hex = "0a01691201741a0161320202033a016e4a0408011002720170";
+    assert_eq!(hex(&key.encode_to_vec()), key_hex);
+    let stored = StoredKey { key: Some(key), hash: Bytes::from_static(&[0xEF; 32]) };
+    assert_eq!(hex(&stored.encode_to_vec()), format!("0a19{key_hex}1220{}", "ef".repeat(32)));
+    assert_eq!(hex(&StoredProtection { since: time }.encode_to_vec()), "0a0408011002");
+    let grant = v1::Grant {
+        id: "i".to_owned(),
+        team: "*".to_owned(),
+        permissions: vec![consume.into()],
+        scope: Some(v1::AccessScope {
+            what: Some(v1::access_scope::What::Product("d.n".to_owned())),
+            product_id: "p".to_owned(),
+        }),
+        purpose: "w".to_owned(),
+        request_id: "r".to_owned(),
+        created_by: "m".to_owned(),
+        ..Default::default()
+    };
+    let grant_hex = "0a016912012a2201022a080a03642e6e2a017032017742017252016d";
+    assert_eq!(hex(&grant.encode_to_vec()), grant_hex);
+    let request = v1::AccessRequest {
+        id: "i".to_owned(),
+        product_id: "p".to_owned(),
+        team: "t".to_owned(),
+        permissions: vec![consume.into()],
+        purpose: "w".to_owned(),
+        state: v1::AccessRequestState::Approved.into(),
+        grant_id: "g".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(hex(&request.encode_to_vec()), "0a01691a01702201743201023a01774002720167");
 }
 
 fn some_schema(number: u8) -> SchemaSource {

@@ -33,7 +33,7 @@ pub(crate) struct Give {
     on: On,
     /// Only with this application of the team
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    application: String,
+    for_application: String,
     /// Why
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     purpose: String,
@@ -124,7 +124,7 @@ impl Give {
         let what = what.or(everything.then_some(What::Everything(true)));
         let grant = Grant {
             team: self.team,
-            application: self.application,
+            application: self.for_application,
             permissions: self.permissions.into_iter().map(Permission::to_wire).collect(),
             scope: Some(AccessScope { what, ..AccessScope::default() }),
             purpose: self.purpose,

@@ -78,7 +78,7 @@ pub(crate) struct Check {
     team: String,
     /// Of this application of the team
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    application: String,
+    for_application: String,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -108,7 +108,7 @@ impl Check {
             product: self.product,
             domain: self.domain,
             team: self.team,
-            application: self.application,
+            application: self.for_application,
         };
         let decision = governance.check_access(request).await?;
         let view = Decision {

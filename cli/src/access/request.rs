@@ -87,7 +87,7 @@ pub(crate) struct RequestAccess {
     expires: Option<Timestamp>,
     /// Only for this application of the team
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    application: String,
+    for_application: String,
     #[command(flatten)]
     change: DryRunArgs,
     #[command(flatten)]
@@ -139,7 +139,7 @@ impl RequestAccess {
             product: self.name,
             permissions: self.permissions.into_iter().map(Permission::to_wire).collect(),
             purpose: self.purpose,
-            application: self.application,
+            application: self.for_application,
             validate_only: self.change.dry_run,
             expire_time: self.expires.map(words::to_wire),
         };

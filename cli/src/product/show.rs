@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use meshlog_client::proto::SampleProductRequest;
+use meshlog_client::{Code, proto::SampleProductRequest};
 use serde::Serialize;
 
 use super::{
@@ -48,7 +48,12 @@ impl Show {
             .then(|| provenance.into_iter().map(ProvenanceView::from).collect::<Vec<_>>());
         // The id pins what was read: nobody shall see two products as one.
         let name = product.name.as_str();
-        let offsets = catalog.list_offsets(name, &[], None).await?;
+        let offsets = match catalog.list_offsets(name, &[], None).await {
+            Ok(offsets) => Some(offsets.into_iter().map(OffsetsView::from).collect()),
+            // A product can be found by everybody, and read by those who may.
+            Err(error) if error.code() == Code::PermissionDenied => None,
+            Err(error) => return Err(error.into()),
+        };
         let fields = if product.schema_version == 0 {
             Vec::new()
         } else {
@@ -72,7 +77,7 @@ impl Show {
         let page = Page {
             fields: fields.map(|field| FieldRow::new(field, &view)).collect(),
             product: view,
-            offsets: offsets.into_iter().map(OffsetsView::from).collect(),
+            offsets,
             provenance,
             profile,
         };
@@ -84,7 +89,8 @@ impl Show {
 struct Page {
     #[serde(flatten)]
     product: View,
-    offsets: Vec<OffsetsView>,
+    /// Nothing if whoever asks may not know.
+    offsets: Option<Vec<OffsetsView>>,
     fields: Vec<FieldRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provenance: Option<Vec<ProvenanceView>>,
@@ -99,8 +105,10 @@ impl Page {
         }
         self.notices(asked, out);
         out.one(format, &Facts::from(&self.product))?;
-        out.line("")?;
-        out.list(format, &self.offsets)?;
+        if let Some(offsets) = &self.offsets {
+            out.line("")?;
+            out.list(format, offsets)?;
+        }
         if !self.fields.is_empty() {
             out.line("")?;
             out.list(format, &self.fields)?;

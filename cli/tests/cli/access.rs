@@ -22,7 +22,7 @@ impl Mesh {
         let mesh = Self { broker };
         mesh.key("admin", &["--admin"], None);
         mesh.key("owner", &["--team", "fleet-engineering"], Some("admin"));
-        let report = ["--team", "billing", "--application", "nightly-report"];
+        let report = ["--team", "billing", "--for-application", "nightly-report"];
         mesh.key("billing", &report, Some("admin"));
         mesh
     }

@@ -133,7 +133,7 @@ fn whoami_says_what_a_key_is_limited_to() {
         "create",
         "--team",
         "billing",
-        "--application",
+        "--for-application",
         "report",
         "--permission",
         "consume",

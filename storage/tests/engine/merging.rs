@@ -104,6 +104,33 @@ fn times_and_bytes_are_found_in_merged_files_as_before() {
     assert_eq!(storage.bounds(streams[2]).unwrap().start, Offset(140), "900 bytes each");
 }
 
+/// Whenever a start rises, before, between or after the steps of a merge, the newest bytes stay.
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn a_start_that_rises_under_a_merge_takes_no_bytes_from_what_stays() {
+    let start_after = |trimmed_at: usize| {
+        let machine = Machine::new(12);
+        let (storage, streams) = half_dead(&machine);
+        trim(&storage, streams[0], 280);
+        let mut steps = 0;
+        while storage.stats().merges == 0 || steps <= trimmed_at {
+            if steps == trimmed_at {
+                trim(&storage, streams[2], 75);
+            }
+            machine.clock.advance(Duration::from_secs(1));
+            storage.drive();
+            steps += 1;
+        }
+        let policy = meshlog_storage::Policy { max_bytes: Some(45_000), ..Default::default() };
+        crate::retaining::set_policy(&storage, streams[2], policy);
+        pass(&machine, &storage, 20);
+        (steps, storage.bounds(streams[2]).unwrap().start)
+    };
+    let (last, _) = start_after(0);
+    for trimmed_at in 0..last {
+        assert_eq!(start_after(trimmed_at).1, Offset(100), "trimmed at step {trimmed_at}");
+    }
+}
+
 #[test]
 fn a_large_stream_gets_files_of_its_own_that_later_merges_leave_alone() {
     let machine = Machine::new(3);

@@ -33,6 +33,7 @@ pub(crate) const NAMES: [&str; 20] = [
     "a rising start",
     "a jumping clock",
     "a young tombstone",
+    "a start under a merge",
     "a jump before a restart",
     "damaged groups in a row",
     "very many damaged groups",
@@ -66,6 +67,9 @@ pub(crate) fn run(name: &str) {
         }
         "a young tombstone" => {
             compacting::a_tombstone_stays_until_its_age_and_the_newest_record_for_ever();
+        }
+        "a start under a merge" => {
+            merging::a_start_that_rises_under_a_merge_takes_no_bytes_from_what_stays();
         }
         "a jump before a restart" => {
             retaining::a_jump_that_the_log_knows_already_is_not_trusted_after_a_restart_either();

@@ -96,7 +96,7 @@ fn policies_that_cannot_be_meant_are_refused_with_what_is_wrong() {
         (
             r#"forbid (principal, action == Meshlog::Action::"consume", resource)
                when { resource.tags == 7 };"#,
-            "tags",
+            "Set<String>",
         ),
         ("forbid (principal == ?principal, action, resource);", "template"),
         (

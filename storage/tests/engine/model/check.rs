@@ -229,10 +229,9 @@ fn reopen_changes_nothing(machine: &Machine, storage: Storage) {
 }
 
 /// Says what was under way if it panics.
-fn said(context: &str, work: impl FnOnce()) {
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    if let Err(panic) = outcome {
+pub(crate) fn said<T>(context: &str, work: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         eprintln!("FAILED: {context}");
-        std::panic::resume_unwind(panic);
-    }
+        std::panic::resume_unwind(panic)
+    })
 }

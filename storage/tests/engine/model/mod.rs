@@ -22,7 +22,7 @@
 //! The steps come from a generator of its own and not from proptest: a run must be replayed call
 //! by call, and what is minimised is not the list of steps but the one call that matters, which a
 //! failure names. `MESHLOG_MODEL_SEED=17` replays the run of seed 17, `MESHLOG_MODEL_IMAGES` sets
-//! how many distinct images are enough.
+//! how many distinct images are enough, `MESHLOG_MODEL_RUNS` how many runs end without a crash.
 
 mod check;
 pub(crate) mod faults;
@@ -39,13 +39,14 @@ use std::time::Instant;
 use meshlog_storage::disk::{Disk as _, OpenMode, SeededRandom};
 
 use crate::support::Machine;
-use check::Checker;
+use check::{Checker, said};
 #[allow(unused_imports, reason = "for the sabotage list")]
 pub(crate) use observed::read_some;
 use play::Play;
 use step::{Step, scripted, steps};
 
 const IMAGES: usize = 10_000;
+const RUNS: u64 = 100;
 
 /// A machine on which files are small, so that little work does everything.
 fn machine(seed: u64) -> Machine {
@@ -75,8 +76,8 @@ pub(crate) fn crash_everywhere(seed: u64, images: &mut BTreeSet<u64>, enough: us
     let machine = machine(seed);
     let options = machine.options.clone();
     machine.disk.record();
-    let play = Play::new(machine).run(&run_of(seed), 7);
-    let (machine, history) = play.die();
+    let run = || Play::new(machine).run(&run_of(seed), 7).die();
+    let (machine, history) = said(&format!("seed {seed}, before power is lost"), run);
     let moments = machine.disk.recorded();
     let mut checker = Checker::new(&history, &options, seed, images);
     for (call, moment) in (1..).zip(&moments) {
@@ -108,6 +109,18 @@ fn a_crash_in_any_call_leaves_what_was_promised() {
         images.len(),
         begun.elapsed().as_secs()
     );
+}
+
+/// Far more runs than there is time to lose power in.
+#[test]
+fn runs_without_a_crash_are_what_was_promised() {
+    let begun = Instant::now();
+    let runs = number("MESHLOG_MODEL_RUNS").unwrap_or(RUNS);
+    for seed in 0..runs {
+        let run = || Play::new(machine(seed)).run(&run_of(seed), 7).die();
+        said(&format!("seed {seed}, without a crash"), run);
+    }
+    println!("{runs} runs without a crash, {} s", begun.elapsed().as_secs());
 }
 
 #[test]

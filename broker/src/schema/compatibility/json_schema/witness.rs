@@ -400,6 +400,15 @@ fn numbers(members: &Map<String, Value>, is_integer: bool) -> Vec<Value> {
         numbers.extend(near);
         numbers.extend([step, 2.0 * step, 3.0 * step, -step]);
     }
+    // What the schema takes first: an object is begun with the first value of each property.
+    let is_within = |number: f64| {
+        bound("minimum").is_none_or(|least| number >= least)
+            && bound("maximum").is_none_or(|most| number <= most)
+            && bound("exclusiveMinimum").is_none_or(|least| number > least)
+            && bound("exclusiveMaximum").is_none_or(|most| number < most)
+            && bound("multipleOf").is_none_or(|step| (number / step).fract() == 0.0)
+    };
+    numbers.sort_by_key(|number| !is_within(*number));
     let whole = |number: f64| number.fract() == 0.0 && number.abs() < 9e15;
     let numbers = numbers.into_iter().filter(|number| !is_integer || whole(*number));
     let value = |number: f64| match whole(number) {
@@ -445,6 +454,8 @@ fn texts(members: &Map<String, Value>) -> Vec<Value> {
         // Before all others: where there is a pattern, they seldom match it.
         texts.splice(0..0, matching(pattern, least));
     }
+    let most = count("maxLength").unwrap_or(u64::MAX);
+    texts.sort_by_key(|text| !(least..=most).contains(&(text.chars().count() as u64)));
     texts.into_iter().map(Value::String).collect()
 }
 

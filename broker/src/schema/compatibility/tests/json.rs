@@ -53,6 +53,25 @@ fn what_is_refused_comes_with_a_value_that_shows_it() {
     assert_counterexample(&new, &old, &found);
 }
 
+/// Schemas of real products have patterns, bounds and enums all over: a value must fit all of them.
+#[test]
+fn a_schema_of_a_real_product_that_narrows_one_field_is_refused_with_a_record_of_it() {
+    let path = format!("{}/../examples/flights/schemas/planes.json", env!("CARGO_MANIFEST_DIR"));
+    let old: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for (field, narrowed) in [
+        ("speed", json!({"type": "integer", "minimum": 1})),
+        ("year", json!({"type": ["integer", "null"], "minimum": 1950, "maximum": 2013})),
+        ("tailnum", json!({"type": "string", "pattern": "^[A-Z0-9]{6}$"})),
+        ("engine", json!({"type": "string", "enum": ["Turbo-fan", "Turbo-jet"]})),
+    ] {
+        let mut new = old.clone();
+        new["properties"][field] = narrowed;
+        let found = reads_json(new.clone(), old.clone());
+        assert!(found.is_breaking(), "{field}");
+        assert_counterexample(&new, &old, &found);
+    }
+}
+
 /// The value is written under the one schema and not read under the other.
 fn assert_counterexample(reader: &Value, writer: &Value, found: &Comparison) {
     let value = found.counterexample.as_ref().expect("a counterexample");
