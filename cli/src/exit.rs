@@ -57,6 +57,7 @@ impl Exit {
             | "NAME_INVALID"
             | "NAME_RESERVED"
             | "SCHEMA_MALFORMED"
+            | "RULE_INVALID"
             | "SCHEMA_TOO_COMPLEX"
             | "TAG_VALUE_INVALID"
             | "SUCCESSOR_CYCLE"

@@ -109,7 +109,7 @@ fn an_expression_that_cannot_be_a_rule_is_refused_with_the_reason() {
         ("value.a.all(x, x.all(y, y.all(z, true)))", "nested deeper than 2"),
         (&deep("(", ")", 25), "nested deeper"),
         (&deep("[", "]", 1_000), "nested deeper"),
-        (&deep("{1:", "}", 600), "nested deeper"),
+        (&deep("{1:", "}", 500), "nested deeper"),
         (&long, "bytes, more than"),
         (&sum, "nested deeper than 48"),
         (&many, "more than 256 parts"),
