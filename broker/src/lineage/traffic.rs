@@ -27,12 +27,15 @@ pub struct Traffic {
     following: Mutex<BTreeMap<Who, u32>>,
     pub(super) copies: Mutex<Vec<Copy>>,
     /// What its rules made of records, by name and version.
-    rules: Mutex<Vec<(Box<str>, u32, Arc<RuleCounts>)>>,
+    rules: Mutex<Vec<OfRule>>,
     /// Changed since it was last written.
     changed: AtomicBool,
     /// The storage state has, or will have, a key for it.
     stored: AtomicBool,
 }
+
+/// Name and version of a rule, and what it made of records.
+type OfRule = (Box<str>, u32, Arc<RuleCounts>);
 
 /// Sorted by application, team and version.
 type Edges = RwLock<Vec<Arc<Counter>>>;

@@ -202,14 +202,14 @@ impl Node {
             Self::Map(_) => Some("map"),
             Self::Call(Function::Text, _) => Some("string"),
             Self::Call(..) => Some("number"),
-            Self::Binary(operator, ..) => match operator {
+            Self::Binary(
                 Operator::Add
                 | Operator::Subtract
                 | Operator::Multiply
                 | Operator::Divide
-                | Operator::Modulo => Some("number, a string or a list"),
-                _ => None,
-            },
+                | Operator::Modulo,
+                ..,
+            ) => Some("number, a string or a list"),
             _ => None,
         }
     }
