@@ -44,6 +44,12 @@ reasons! {
     TooLarge = "TOO_LARGE",
     /// A record does not conform to the product's schema.
     SchemaRejected = "SCHEMA_REJECTED",
+    /// A record does not meet a rule of the product.
+    RuleFailed = "RULE_FAILED",
+    /// A rule of the product takes too many steps for a record.
+    RuleOverBudget = "RULE_OVER_BUDGET",
+    /// An expression of a rule cannot be used.
+    RuleInvalid = "RULE_INVALID",
     /// The schema itself is malformed.
     SchemaMalformed = "SCHEMA_MALFORMED",
     /// No such schema version.

@@ -22,6 +22,7 @@ pub mod record;
 pub mod recover;
 mod retained;
 mod retention;
+mod rule;
 mod sample;
 pub mod schema;
 mod search;

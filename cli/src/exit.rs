@@ -57,6 +57,7 @@ impl Exit {
             | "NAME_INVALID"
             | "NAME_RESERVED"
             | "SCHEMA_MALFORMED"
+            | "RULE_INVALID"
             | "SCHEMA_TOO_COMPLEX"
             | "TAG_VALUE_INVALID"
             | "SUCCESSOR_CYCLE"
@@ -88,6 +89,8 @@ impl Exit {
             | "ETAG_MISMATCH"
             | "PRODUCER_FENCED" => Self::Conflict,
             "SCHEMA_REJECTED"
+            | "RULE_FAILED"
+            | "RULE_OVER_BUDGET"
             | "KEY_MISMATCH"
             | "TOMBSTONE_NOT_ALLOWED"
             | "SCHEMA_INCOMPATIBLE" => Self::Rejected,

@@ -51,6 +51,7 @@ mod quarantine;
 mod quickstart;
 mod recover;
 mod restore;
+mod rule;
 mod schema;
 mod search;
 mod serve;
@@ -177,6 +178,14 @@ enum Command {
   meshlog quarantine redrive ops.flights --all"
     )]
     Quarantine(quarantine::QuarantineCommand),
+    /// Say what records must meet beside the schema, and test it
+    #[command(
+        subcommand,
+        before_help = "Examples:
+  meshlog rule list ops.flights
+  meshlog rule test ops.flights --expression 'value.delay < 1440'"
+    )]
+    Rule(rule::RuleCommand),
     /// Create, list, show, update and delete domains
     #[command(
         subcommand,
@@ -377,6 +386,7 @@ fn run(command: Command, out: &mut Out) -> Result<()> {
             Command::Product(command) => Box::pin(command.run(out)).await,
             Command::Schema(command) => command.run(out).await,
             Command::Quarantine(command) => command.run(out).await,
+            Command::Rule(command) => Box::pin(command.run(out)).await,
             Command::Domain(command) => command.run(out).await,
             Command::Team(command) => command.run(out).await,
             Command::Tag(command) => command.run(out).await,

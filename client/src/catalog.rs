@@ -336,6 +336,22 @@ impl Catalog {
         self.connection.sample_product(request).await
     }
 
+    /// The rules of a product, each with what it made of records so far.
+    ///
+    /// # Errors
+    /// As the broker says.
+    pub async fn list_rules(&self, request: v1::ListRulesRequest) -> Result<v1::ListRulesResponse> {
+        self.connection.list_rules(request).await
+    }
+
+    /// What rules would make of records; nothing is appended and nothing counted.
+    ///
+    /// # Errors
+    /// As the broker says; `RULE_INVALID` for an expression that cannot be a rule.
+    pub async fn test_rules(&self, request: v1::TestRulesRequest) -> Result<v1::TestRulesResponse> {
+        self.connection.test_rules(request).await
+    }
+
     /// The products there are, then every change of one as it happens. The stream ends after its
     /// first error; begin another with the last `revision` as `after_revision`.
     ///

@@ -58,6 +58,8 @@ mod restart;
 mod resume;
 #[path = "e2e/retention.rs"]
 mod retention;
+#[path = "e2e/rules.rs"]
+mod rules;
 #[path = "e2e/sample.rs"]
 mod sample;
 #[path = "e2e/schema.rs"]

@@ -1,5 +1,5 @@
 //! What checking records costs those who append: one batch of records of 1 KiB, in memory, in the
-//! process, with enforcement off and on, in turn.
+//! process, with enforcement off, on, and on with one rule, in turn.
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
 use std::io;
@@ -38,15 +38,18 @@ const MOST: u64 = 512 << 20;
 /// Fields of a record; with their values a record has 1 KiB.
 const FIELDS: usize = 16;
 
-type Case = (SchemaFormat, Enforcement);
+/// The last says whether the product has a rule.
+type Case = (SchemaFormat, Enforcement, bool);
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let formats = [SchemaFormat::JsonSchema, SchemaFormat::Avro, SchemaFormat::Protobuf];
-    let modes = [Enforcement::Off, Enforcement::Enforce];
+    let modes =
+        [(Enforcement::Off, false), (Enforcement::Enforce, false), (Enforcement::Enforce, true)];
+    let cases = formats.into_iter();
     let cases: Vec<Case> =
-        formats.into_iter().flat_map(|format| modes.map(|mode| (format, mode))).collect();
+        cases.flat_map(|format| modes.map(|(mode, rule)| (format, mode, rule))).collect();
     let time = Duration::from_secs_f64(args.seconds);
     let series = args.rounds.run(cases, |case| {
         runtime.block_on(append(*case, args.records, time)).map_err(io::Error::other)
@@ -56,12 +59,13 @@ fn main() -> io::Result<()> {
         measured.map_or(f64::NAN, |measured| measured.spread(|nanos| *nanos).median)
     };
     let rows = series.measured.iter().map(|measured| {
-        let (format, mode) = measured.case;
-        let off = median((format, Enforcement::Off));
+        let (format, mode, has_rule) = measured.case;
+        let off = median((format, Enforcement::Off, false));
         Row {
             case: vec![
                 format.as_str_name().trim_start_matches("SCHEMA_FORMAT_").to_owned(),
                 mode.as_str_name().trim_start_matches("ENFORCEMENT_").to_owned(),
+                if has_rule { "one" } else { "none" }.to_owned(),
             ],
             figures: vec![measured.spread(|nanos| *nanos), measured.spread(|nanos| *nanos - off)],
         }
@@ -72,7 +76,7 @@ fn main() -> io::Result<()> {
         noise: series.noise,
         tables: vec![Table {
             title: "what checking records of 1 KiB costs",
-            labels: vec!["format", "enforcement"],
+            labels: vec!["format", "enforcement", "rules"],
             figures: vec!["ns a record", "more than off"],
             rows: rows.collect(),
         }],
@@ -81,9 +85,18 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+/// One that looks at a field and is met.
+fn rule() -> v1::Rule {
+    v1::Rule {
+        name: "bench".to_owned(),
+        expression: "value.field7.startsWith('x') && size(value.field9) < 100".to_owned(),
+        ..v1::Rule::default()
+    }
+}
+
 /// Nanoseconds of one record.
 async fn append(
-    (format, enforcement): Case,
+    (format, enforcement, has_rule): Case,
     records: usize,
     time: Duration,
 ) -> meshlog_broker::Result<f64> {
@@ -94,6 +107,7 @@ async fn append(
     let product = v1::Product {
         name: "sandbox.bench".to_owned(),
         settings: Some(settings),
+        rules: if has_rule { vec![rule()] } else { Vec::new() },
         ..v1::Product::default()
     };
     let create = v1::CreateProductRequest {

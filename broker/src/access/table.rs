@@ -115,6 +115,8 @@ table! {
     AcceptProductTransfer = "meshlog.v1.CatalogService/AcceptProductTransfer": [Manage] on Team;
     CancelProductTransfer = "meshlog.v1.CatalogService/CancelProductTransfer": [Manage] on Product;
     SucceedProduct = "meshlog.v1.CatalogService/SucceedProduct": [Manage] on Product;
+    ListRules = "meshlog.v1.CatalogService/ListRules": [Discover] on Product;
+    TestRules = "meshlog.v1.CatalogService/TestRules": [Discover] on Product;
     SampleProduct = "meshlog.v1.CatalogService/SampleProduct": [Consume] on Product;
 
     AddSchemaVersion = "meshlog.v1.SchemaService/AddSchemaVersion": [Schema] on Product;

@@ -15,7 +15,7 @@ use super::stored::{Key, StoredProduct, StoredVersion};
 use super::view::View;
 use super::{
     Catalogue, aside, attached, change, check_length, domain, facts, inheritance, invalid, moving,
-    provenance, references, settings, tag, team,
+    provenance, references, rules, settings, tag, team,
 };
 use crate::Caller;
 use crate::access::{Resource, Rpc};
@@ -209,6 +209,7 @@ impl Plan {
             ));
         }
         settings::resolve(product.settings.as_ref(), self.value.format())?;
+        rules::check(&product.rules, &self.value, &product.name)?;
         match &product.key {
             Some(rule) => check_key_rule(&FieldPath::new(&rule.field), &self.value),
             None => Ok(()),
@@ -275,6 +276,9 @@ impl Plan {
         product.update_time = Some(time);
         product.updated_by = caller.principal();
         product.schema_version = 1;
+        let asked = std::mem::take(&mut product.rules);
+        product.rules_version = 0;
+        rules::set(&mut product, &asked);
         let said = facts::differences(&Facts::new(), &facts::of_product(&product));
         let how = provenance::said(&product);
         provenance::renew(&mut product.provenance, &said, how, &self.inferred, caller, time);
@@ -326,6 +330,7 @@ fn given(asked: v1::Product) -> v1::Product {
         support: asked.support,
         inputs: asked.inputs,
         managed_by: asked.managed_by,
+        rules: asked.rules,
         ..Default::default()
     }
 }

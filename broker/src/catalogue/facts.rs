@@ -84,6 +84,15 @@ pub(super) fn of_product(product: &v1::Product) -> Facts {
     if let Some(key) = &product.key {
         put_text(&mut facts, "key.field", &key.field);
     }
+    for rule in &product.rules {
+        let said = json!({
+            "expression": rule.expression,
+            "message": rule.message,
+            "disabled": rule.disabled,
+            "version": rule.version,
+        });
+        facts.insert(format!("rules[{}]", rule.name), said);
+    }
     put_text(&mut facts, "docs", &product.docs);
     let links = product.links.iter();
     let links = links.map(|link| json!({"title": link.title, "url": link.url}));

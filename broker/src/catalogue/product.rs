@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use meshlog_proto::v1::{self, Framing, ProductState, SchemaFormat};
 use meshlog_storage::{Durability, StreamId};
@@ -12,6 +13,7 @@ use super::stored::{self, Key, StoredProduct, StoredVersion};
 use super::{attached, is_internal, rights, settings};
 use crate::Traffic;
 use crate::error::{Error, Reason, Result};
+use crate::rule::Rules;
 use crate::schema::{
     FieldPath, Fingerprint, Frame, Handling, RecordCheck, RecordValidator, Schema, after_indexes,
     split_frame,
@@ -50,6 +52,9 @@ pub struct ProductHandle {
     /// Whether a schema id stands before each value.
     is_framed: bool,
     is_compacted: bool,
+    has_rules: bool,
+    /// Compiled when they are first used.
+    rules: OnceLock<Rules>,
     /// `<name>$quarantine`, once there was a need for it.
     pub(super) quarantine: Option<Arc<ProductHandle>>,
     /// Of what is attached: the id of its product.
@@ -285,6 +290,35 @@ impl ProductHandle {
                 .is_framed
                 .then_some(Frame { schema_id: version.storage_id, version: version.number }),
             refuses_tombstones: self.handling.is_some() && !self.is_compacted,
+            rules: match self.handling {
+                Some(_) if self.has_rules => Some(self.rules()?),
+                _ => None,
+            },
+            steps: AtomicU64::new(0),
+        })
+    }
+
+    /// Its rules that are not disabled, compiled. They are few and short, so the first caller waits
+    /// some tenths of a millisecond.
+    pub(crate) fn rules(&self) -> Result<&Rules> {
+        if let Some(rules) = self.rules.get() {
+            return Ok(rules);
+        }
+        let rules = self.stored()?.product.unwrap_or_default().rules;
+        Ok(self.rules.get_or_init(|| Rules::new(&rules, |rule| self.traffic.rule_counts(rule))))
+    }
+
+    /// The schema of the current version, and all rules, as they are stored.
+    pub(crate) fn schema_and_rules(&self) -> Result<(Arc<Schema>, Vec<v1::Rule>)> {
+        let rules = self.stored()?.product.unwrap_or_default().rules;
+        Ok((Arc::clone(&self.current().value), rules))
+    }
+
+    /// The check of a schema version, 0 for the current one, for values that are not appended.
+    pub(crate) fn check_of_version(&self, number: u32) -> Result<RecordCheck<'_>> {
+        self.check_of(match number {
+            0 => self.current(),
+            number => self.version(number)?,
         })
     }
 
@@ -460,6 +494,8 @@ impl ProductHandle {
                 handling: None,
                 is_framed: false,
                 is_compacted: false,
+                has_rules: false,
+                rules: OnceLock::new(),
                 quarantine: None,
                 attached_to: Some(Arc::from(&*product.id)),
             })
@@ -468,6 +504,8 @@ impl ProductHandle {
             handling: settings::handling(settings, format),
             is_framed: settings.is_some_and(|set| set.framing() == Framing::Confluent),
             is_compacted: settings.is_some_and(|set| set.compaction.is_some()),
+            has_rules: product.rules.iter().any(|rule| !rule.disabled),
+            rules: OnceLock::new(),
             quarantine,
             attached_to: None,
             names: Names::of(&product),

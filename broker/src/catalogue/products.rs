@@ -14,7 +14,7 @@ use super::name::SANDBOX;
 use super::page::Page;
 use super::product::ProductHandle;
 use super::stored::Key;
-use super::{Catalogue, aside, facts, invalid, mask, provenance, references, settings, tag};
+use super::{Catalogue, aside, facts, invalid, mask, provenance, references, rules, settings, tag};
 use crate::Caller;
 use crate::access::Rpc;
 use crate::error::{Error, Reason, Result};
@@ -92,6 +92,11 @@ impl Catalogue {
         if paths.iter().any(|path| path == "tags") {
             let (tags, handle) = (asked.tags.clone(), Arc::clone(&checked));
             aside(move || tag::check(&tags, distinct_schemas(&handle).into_iter())).await?;
+        }
+        if paths.iter().any(|path| path == "rules") {
+            let (rules, handle) = (asked.rules.clone(), Arc::clone(&checked));
+            let check = move || rules::check(&rules, &handle.current().value, &handle.name);
+            aside(check).await?;
         }
         // Whoever did not pin an id meant the product that was checked.
         let mut change = self
@@ -225,7 +230,7 @@ fn distinct_schemas(handle: &ProductHandle) -> Vec<&Schema> {
 }
 
 /// What an update can change, and what of it was given a value.
-fn given(asked: &v1::Product) -> [(&'static str, bool); 11] {
+fn given(asked: &v1::Product) -> [(&'static str, bool); 12] {
     [
         ("description", !asked.description.is_empty()),
         ("classification", asked.classification != 0),
@@ -237,6 +242,7 @@ fn given(asked: &v1::Product) -> [(&'static str, bool); 11] {
         ("support", !asked.support.is_empty()),
         ("inputs", !asked.inputs.is_empty()),
         ("aliases", !asked.aliases.is_empty()),
+        ("rules", !asked.rules.is_empty()),
         ("managed_by", !asked.managed_by.is_empty()),
     ]
 }
@@ -286,6 +292,7 @@ fn set(
             }
             product.aliases.retain(|alias| asked.aliases.contains(alias));
         }
+        "rules" => rules::set(product, &asked.rules),
         "managed_by" => product.managed_by.clone_from(&asked.managed_by),
         "owner" => return Err(owner_is_transferred(&product.name)),
         other => return Err(mask::unknown(other, given)),

@@ -12,7 +12,7 @@ use super::facts::{self, Facts};
 use super::product::read_only;
 use super::stored::Key;
 use super::view::View;
-use super::{Catalogue, aside, is_internal, lifecycle, references, settings, tag_key};
+use super::{Catalogue, aside, is_internal, lifecycle, references, rules, settings, tag_key};
 use crate::Caller;
 use crate::access::Rpc;
 use crate::error::Result;
@@ -113,6 +113,7 @@ fn fit(old: &mut v1::Product, value: &Schema) -> Result<()> {
     // A schema that lists no fields may have any.
     let exists = |path: &String| path.is_empty() || fields.is_empty() || fields.contains(path);
     old.tags.retain(|tag| exists(&tag.field_path));
+    old.rules.retain(|rule| rules::check(std::slice::from_ref(rule), value, &old.name).is_ok());
     old.key.take_if(|rule| check_key_rule(&FieldPath::new(&rule.field), value).is_err());
     if settings::resolve(old.settings.as_ref(), value.format()).is_err()
         && let Some(settings) = &mut old.settings
@@ -141,6 +142,7 @@ fn inherit(asked: v1::Product, old: v1::Product, name: String) -> v1::Product {
         settings: or(asked.settings, old.settings),
         key: or(asked.key, old.key),
         docs: or(asked.docs, old.docs),
+        rules: or(asked.rules, old.rules),
         links: or(asked.links, old.links),
         support: or(asked.support, old.support),
         inputs: or(asked.inputs, old.inputs),

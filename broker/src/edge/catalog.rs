@@ -60,6 +60,7 @@ by_catalogue! {
         list_tag_keys(ListTagKeysRequest) -> ListTagKeysResponse;
         get_product(GetProductRequest) -> GetProductResponse;
         list_products(ListProductsRequest) -> ListProductsResponse;
+        list_rules(ListRulesRequest) -> ListRulesResponse;
     }
     others {
         async fn delete_product(
@@ -88,6 +89,15 @@ by_catalogue! {
             let caller = caller_of(&request);
             let sample = self.broker.sample_product(&caller, request.into_inner()).await;
             sample.map(Response::new).map_err(|error| status_of(&error))
+        }
+
+        async fn test_rules(
+            &self,
+            request: Request<v1::TestRulesRequest>,
+        ) -> Result<Response<v1::TestRulesResponse>, Status> {
+            let caller = caller_of(&request);
+            let tested = self.broker.test_rules(&caller, request.into_inner()).await;
+            tested.map(Response::new).map_err(|error| status_of(&error))
         }
 
         type WatchProductsStream =

@@ -34,6 +34,9 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::BatchMalformed
         | Reason::TooLarge
         | Reason::SchemaRejected
+        | Reason::RuleFailed
+        | Reason::RuleOverBudget
+        | Reason::RuleInvalid
         | Reason::SchemaMalformed
         | Reason::SchemaVersionUnknown
         | Reason::SchemaVersionRequired

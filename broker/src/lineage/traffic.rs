@@ -14,6 +14,7 @@ use super::{
     Counter, Direction, Index, MAX_APPLICATIONS, MAX_VERSIONS, Who, live_since, now, timestamp,
 };
 use crate::Caller;
+use crate::rule::{Counts as RuleCounts, MAX_RULES};
 
 /// Who appends to one product, and who reads it.
 #[derive(Debug, Default)]
@@ -25,11 +26,16 @@ pub struct Traffic {
     /// Open subscriptions; at most [`MAX_APPLICATIONS`] and one for the others.
     following: Mutex<BTreeMap<Who, u32>>,
     pub(super) copies: Mutex<Vec<Copy>>,
+    /// What its rules made of records, by name and version.
+    rules: Mutex<Vec<OfRule>>,
     /// Changed since it was last written.
     changed: AtomicBool,
     /// The storage state has, or will have, a key for it.
     stored: AtomicBool,
 }
+
+/// Name and version of a rule, and what it made of records.
+type OfRule = (Box<str>, u32, Arc<RuleCounts>);
 
 /// Sorted by application, team and version.
 type Edges = RwLock<Vec<Arc<Counter>>>;
@@ -65,6 +71,24 @@ impl Traffic {
             }
         }
         self.admit(direction, edges.write(), Who::from(caller), schema_version)
+    }
+
+    /// The counts of one version of a rule. Of each rule the newest version is kept.
+    pub(crate) fn rule_counts(&self, rule: &v1::Rule) -> Arc<RuleCounts> {
+        let mut rules = self.rules.lock();
+        let found = rules
+            .iter()
+            .find(|(name, version, _)| **name == *rule.name && *version == rule.version);
+        if let Some((_, _, counts)) = found {
+            return Arc::clone(counts);
+        }
+        rules.retain(|(name, _, _)| **name != *rule.name);
+        if rules.len() >= 2 * MAX_RULES {
+            rules.remove(0);
+        }
+        let counts = Arc::<RuleCounts>::default();
+        rules.push((rule.name.as_str().into(), rule.version, Arc::clone(&counts)));
+        counts
     }
 
     /// Records were appended.

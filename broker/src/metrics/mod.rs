@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     /// From a single append to its answer.
     pub(crate) append_times: Durations,
     schema_rejections: AtomicU64,
+    rule_failures: AtomicU64,
+    rules_over_budget: AtomicU64,
     key_mismatches: AtomicU64,
     tombstones: AtomicU64,
     overloads: AtomicU64,
@@ -79,6 +81,8 @@ impl Metrics {
     pub(crate) fn rejected(&self, reason: Reason) {
         let counter = match reason {
             Reason::SchemaRejected => &self.schema_rejections,
+            Reason::RuleFailed => &self.rule_failures,
+            Reason::RuleOverBudget => &self.rules_over_budget,
             Reason::KeyMismatch => &self.key_mismatches,
             Reason::TombstoneNotAllowed => &self.tombstones,
             Reason::Overloaded => &self.overloads,

@@ -56,6 +56,8 @@ fn records(broker: &Broker, page: &mut Page) {
     let help = "Appends refused because of what was in them, or because too much was under way.";
     for (reason, counter) in [
         ("SCHEMA_REJECTED", &metrics.schema_rejections),
+        ("RULE_FAILED", &metrics.rule_failures),
+        ("RULE_OVER_BUDGET", &metrics.rules_over_budget),
         ("KEY_MISMATCH", &metrics.key_mismatches),
         ("TOMBSTONE_NOT_ALLOWED", &metrics.tombstones),
         ("OVERLOADED", &metrics.overloads),

@@ -7,9 +7,12 @@
 //!
 //! Nothing is allocated unless something is wrong.
 
-use super::compatibility::{AvroPrimitive as Primitive, AvroShape as Shape, AvroTypes};
+use super::compatibility::{
+    AvroPrimitive as Primitive, AvroRecordField as RecordField, AvroShape as Shape, AvroTypes,
+};
 use super::fault::{Fault, Step};
 use super::{AvroInput, Rejection};
+use crate::rule::{Data, MAX_PARTS};
 
 /// Checks values against one schema.
 pub(crate) struct AvroCheck {
@@ -33,6 +36,67 @@ impl AvroCheck {
             more => Err(Fault::new("the end of the value", format!("{more} bytes more"))),
         });
         whole.map_err(|fault| fault.into_rejection())
+    }
+
+    /// A value that conforms, as rules see it; `None`: it has too many parts.
+    pub(super) fn data(&self, bytes: &[u8]) -> Option<Data> {
+        self.data_at(self.types.root, &mut AvroInput::of(bytes), &mut MAX_PARTS.clone())
+    }
+
+    /// The depth was bounded when the value was checked.
+    fn data_at(&self, at: usize, input: &mut AvroInput<'_>, left: &mut usize) -> Option<Data> {
+        *left = left.checked_sub(1)?;
+        let text = |bytes: &[u8]| Some(std::str::from_utf8(bytes).ok()?.to_owned());
+        Some(match &self.types.all[at].shape {
+            Shape::Primitive(primitive) => match primitive {
+                Primitive::Null => Data::Null,
+                Primitive::Boolean => Data::Bool(input.take(1)? == [1]),
+                Primitive::Int | Primitive::Long => Data::Int(input.long()?),
+                Primitive::Float => {
+                    Data::Double(f32::from_le_bytes(input.take(4)?.try_into().ok()?).into())
+                }
+                Primitive::Double => {
+                    Data::Double(f64::from_le_bytes(input.take(8)?.try_into().ok()?))
+                }
+                Primitive::Bytes => Data::Bytes(input.counted()?.to_vec()),
+                Primitive::String => Data::Text(text(input.counted()?)?),
+            },
+            Shape::Fixed { size, .. } => {
+                Data::Bytes(input.take(usize::try_from(*size).ok()?)?.to_vec())
+            }
+            Shape::Enum { symbols, .. } => {
+                Data::Text(symbols.get(usize::try_from(input.long()?).ok()?)?.clone())
+            }
+            Shape::Union(branches) => {
+                let branch = *branches.get(usize::try_from(input.long()?).ok()?)?;
+                self.data_at(branch, input, left)?
+            }
+            Shape::Record { fields, .. } => {
+                let field = |field: &RecordField| {
+                    Some((field.name.clone(), self.data_at(field.at, input, left)?))
+                };
+                Data::Map(fields.iter().map(field).collect::<Option<_>>()?)
+            }
+            Shape::Array(items) => {
+                let mut list = Vec::new();
+                while let Some(count) = input.block()? {
+                    for _ in 0..count {
+                        list.push(self.data_at(*items, input, left)?);
+                    }
+                }
+                Data::List(list)
+            }
+            Shape::Map(values) => {
+                let mut members = Vec::new();
+                while let Some(count) = input.block()? {
+                    for _ in 0..count {
+                        let key = text(input.counted()?)?;
+                        members.push((key, self.data_at(*values, input, left)?));
+                    }
+                }
+                Data::Map(members)
+            }
+        })
     }
 
     fn value(&self, at: usize, input: &mut AvroInput<'_>, depth: usize) -> Step {

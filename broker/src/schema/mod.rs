@@ -59,7 +59,7 @@ pub(crate) use json_text::read as read_json;
 pub(crate) use key_rule::FieldPath;
 pub(crate) use protobuf::message as protobuf_message;
 pub(crate) use protobuf_check::after_indexes;
-pub(crate) use record_check::RecordCheck;
+pub(crate) use record_check::{RecordCheck, shown};
 
 /// Longest schema text.
 pub const MAX_TEXT_BYTES: usize = 256 << 10;

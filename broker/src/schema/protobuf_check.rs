@@ -13,11 +13,14 @@
 
 use std::collections::HashMap;
 
-use prost_reflect::{ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{
+    DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+};
 
 use super::Rejection;
 use super::fault::{Fault, Step};
 use super::record_check::MAX_VALUE_DEPTH;
+use crate::rule::Data;
 
 /// Checks values against one message.
 pub(crate) struct ProtobufCheck {
@@ -26,7 +29,11 @@ pub(crate) struct ProtobufCheck {
     /// Where the record's message stands in its file: its number, and those of the messages around
     /// it before; once as the descriptor counts, once without the entries of maps.
     places: [Vec<i64>; 2],
+    descriptor: MessageDescriptor,
 }
+
+/// Longest value that is decoded for rules: one byte of it may become a value of its own.
+const MAX_DECODED_BYTES: usize = 256 << 10;
 
 struct Message {
     name: Box<str>,
@@ -70,13 +77,26 @@ impl ProtobufCheck {
         let mut messages = Vec::new();
         collect(message, &mut known, &mut messages);
         let messages = messages.iter().map(|one| Message::new(one, &known)).collect();
-        Self { messages, places: [place(message, false), place(message, true)] }
+        Self {
+            messages,
+            places: [place(message, false), place(message, true)],
+            descriptor: message.clone(),
+        }
     }
 
     /// Whether the bytes are one message.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), Rejection> {
         let mut input = Input { bytes, at: 0 };
         self.message(0, &mut input, None, 0).map_err(|fault| fault.into_rejection())
+    }
+
+    /// A value that conforms, as rules see it; `None`: it is too large, or has too many parts.
+    pub(super) fn data(&self, bytes: &[u8]) -> Option<Data> {
+        if bytes.len() > MAX_DECODED_BYTES {
+            return None;
+        }
+        let message = DynamicMessage::decode(self.descriptor.clone(), bytes).ok()?;
+        Data::of_message(&message)
     }
 
     /// Takes the indexes that Confluent writes before a message away; they must be of the record's.

@@ -1,10 +1,12 @@
 //! What stands between a record and the log.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::validator::Validator;
 use super::{FieldPath, Frame, json_text};
 use crate::error::Reason;
+use crate::rule::{Data, Rules, Source, Verdict};
 
 /// Deepest nesting of a value that is checked.
 pub(super) const MAX_VALUE_DEPTH: usize = 64;
@@ -56,6 +58,10 @@ pub enum Broken {
     Tombstone,
     /// That the schema id before a value is of the version of the request.
     Version,
+    /// A rule of the product.
+    Rule,
+    /// That rules take no more steps than they may.
+    RuleBudget,
 }
 
 impl Broken {
@@ -67,6 +73,8 @@ impl Broken {
             Self::Key => Reason::KeyMismatch,
             Self::Tombstone => Reason::TombstoneNotAllowed,
             Self::Version => Reason::SchemaVersionUnknown,
+            Self::Rule => Reason::RuleFailed,
+            Self::RuleBudget => Reason::RuleOverBudget,
         }
     }
 }
@@ -92,6 +100,26 @@ pub(crate) struct RecordCheck<'a> {
     pub(crate) frame: Option<Frame>,
     /// Whether a key without a value is refused.
     pub(crate) refuses_tombstones: bool,
+    /// What values must meet beside the schema.
+    pub(crate) rules: Option<&'a Rules>,
+    /// Steps that rules have taken for records before.
+    pub(crate) steps: AtomicU64,
+}
+
+/// A value that conforms, as rules see it.
+enum Decoded {
+    Json(serde_json::Value),
+    /// `None`: it is too large to be decoded for rules.
+    Data(Option<Data>),
+}
+
+impl Decoded {
+    fn source(&self) -> Option<Source<'_>> {
+        match self {
+            Self::Json(value) => Some(Source::Json(value)),
+            Self::Data(data) => data.as_ref().map(Source::Data),
+        }
+    }
 }
 
 impl RecordCheck<'_> {
@@ -102,6 +130,7 @@ impl RecordCheck<'_> {
             && self.key_rule.is_none()
             && self.frame.is_none()
             && !self.refuses_tombstones
+            && self.rules.is_none()
     }
 
     /// The value without what stands before it.
@@ -116,18 +145,58 @@ impl RecordCheck<'_> {
 
     fn check_value(&self, key: Option<&[u8]>, value: &[u8]) -> Result<(), Rejection> {
         let value = self.unframed(value)?;
+        let checks_rules = self.rules.is_some();
+        let Some(decoded) = self.decoded(key, value, checks_rules)? else { return Ok(()) };
+        self.rules.map_or(Ok(()), |rules| rules.check(key, decoded.source(), &self.steps))
+    }
+
+    /// Checks a value without what stands before it; gives it, if it was decoded, or must be.
+    fn decoded(
+        &self,
+        key: Option<&[u8]>,
+        value: &[u8],
+        must: bool,
+    ) -> Result<Option<Decoded>, Rejection> {
         match self.value.as_deref() {
-            Some(Validator::Avro(avro)) => return avro.check(value),
-            Some(Validator::Protobuf(protobuf)) => return protobuf.check(value),
+            Some(Validator::Avro(avro)) => {
+                avro.check(value)?;
+                return Ok(must.then(|| Decoded::Data(avro.data(value))));
+            }
+            Some(Validator::Protobuf(protobuf)) => {
+                protobuf.check(value)?;
+                return Ok(must.then(|| Decoded::Data(protobuf.data(value))));
+            }
             Some(Validator::Json(_)) => {}
             None if self.key_rule.is_some() => {}
-            None => return Ok(()),
+            None => return Ok(None),
         }
         let parsed = parse(value)?;
         if let Some(Validator::Json(validator)) = self.value.as_deref() {
             validator.check(&parsed)?;
         }
-        self.key_rule.map_or(Ok(()), |rule| rule.check(key, &parsed))
+        if let Some(rule) = self.key_rule {
+            rule.check(key, &parsed)?;
+        }
+        Ok(Some(Decoded::Json(parsed)))
+    }
+
+    /// What each rule makes of a value, with the steps it took; nothing is counted. `None`: the value
+    /// does not conform.
+    pub(crate) fn judge(
+        &self,
+        rules: &Rules,
+        key: Option<&[u8]>,
+        value: &[u8],
+        spent: &mut u64,
+    ) -> Option<Vec<(Verdict, u64)>> {
+        let value = self.unframed(value).ok()?;
+        let decoded = self.decoded(key, value, true).ok()??;
+        let judged = rules.all().iter().map(|rule| {
+            let (verdict, steps) = rule.verdict(key, decoded.source(), *spent);
+            *spent += steps;
+            (verdict, steps)
+        });
+        Some(judged.collect())
     }
 }
 
@@ -207,7 +276,7 @@ fn parse(bytes: &[u8]) -> Result<serde_json::Value, Rejection> {
 }
 
 /// Text cut to what an error message can carry.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const MAX_CHARACTERS: usize = 119;
     match text.char_indices().nth(MAX_CHARACTERS + 1) {
         None => text.to_owned(),

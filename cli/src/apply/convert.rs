@@ -6,7 +6,7 @@ use meshlog_broker::config::ByteSize;
 use meshlog_client::proto;
 
 use super::document::{
-    Compaction, Deprecation, Domain, Link, Product, Schema, Settings, TagKey, Team,
+    Compaction, Deprecation, Domain, Link, Product, Rule, Schema, Settings, TagKey, Team,
 };
 use super::terms::{
     Age, Classification, Compatibility, Enforcement, Floor, Format, Framing, Kind, Length, OnFail,
@@ -117,6 +117,7 @@ impl Product {
             partitions: self.partitions.unwrap_or_default(),
             settings: Some(self.settings.wire()).filter(|set| *set != Default::default()),
             key: (!self.key.is_empty()).then(|| proto::KeyRule { field: self.key.clone() }),
+            rules: self.rules.iter().map(Rule::wire).collect(),
             docs: self.docs.clone(),
             links: links
                 .map(|link| proto::Link { title: link.title.clone(), url: link.url.clone() })
@@ -149,6 +150,7 @@ impl Product {
                 .map(|link| Link { title: link.title.clone(), url: link.url.clone() })
                 .collect(),
             settings: product.settings.as_ref().map(Settings::from).unwrap_or_default(),
+            rules: product.rules.iter().map(Rule::from).collect(),
             docs: product.docs.clone(),
             managed_by: product.managed_by.clone(),
             ..Self::default()
@@ -175,6 +177,7 @@ impl Product {
     /// Puts what has no order in one: two products that say the same are equal then.
     pub(super) fn sort(&mut self) {
         self.tags.sort();
+        self.rules.sort_by(|a, b| a.name.cmp(&b.name));
         self.field_tags.retain(|_, tags| !tags.is_empty());
         self.field_tags.values_mut().for_each(|tags| tags.sort());
         if let Some(deprecation) = &mut self.deprecation
@@ -185,6 +188,29 @@ impl Product {
         let settings = &mut self.settings;
         settings.retention_bytes = settings.retention_bytes.filter(|bytes| bytes.0 > 0);
         settings.retention_count = settings.retention_count.filter(|count| *count > 0);
+    }
+}
+
+impl Rule {
+    fn wire(&self) -> proto::Rule {
+        proto::Rule {
+            name: self.name.clone(),
+            expression: self.expression.clone(),
+            message: self.message.clone(),
+            disabled: self.disabled,
+            version: 0,
+        }
+    }
+}
+
+impl From<&proto::Rule> for Rule {
+    fn from(rule: &proto::Rule) -> Self {
+        Self {
+            name: rule.name.clone(),
+            expression: rule.expression.clone(),
+            message: rule.message.clone(),
+            disabled: rule.disabled,
+        }
     }
 }
 

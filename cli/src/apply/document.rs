@@ -151,6 +151,9 @@ pub(crate) struct Product {
     /// What its owner decided.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub(crate) settings: Settings,
+    /// What its records must meet beside the schema, in CEL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rules: Vec<Rule>,
     /// Long text, Markdown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) docs: String,
@@ -195,6 +198,22 @@ pub(crate) struct Schema {
     /// The schema itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) text: String,
+}
+
+/// What every record of a product must meet beside its schema.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// At most 63 of `[a-z0-9-]`.
+    pub(crate) name: String,
+    /// A CEL expression over `value` and `key` that is true for good records.
+    pub(crate) expression: String,
+    /// What to tell a person whose record does not meet it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) message: String,
+    /// Not evaluated; kept for later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) disabled: bool,
 }
 
 /// Where to read more.

@@ -304,6 +304,7 @@ fn changed(before: &Product, after: &Product) -> Vec<String> {
         ("classification", before.classification == after.classification),
         ("kind", before.kind == after.kind),
         ("tags", tags),
+        ("rules", before.rules == after.rules),
         ("docs", before.docs == after.docs),
         ("links", before.links == after.links),
         ("support", before.support == after.support),
@@ -337,6 +338,7 @@ fn remark_drift(
     for path in mask {
         let about = product.provenance.iter().filter(|known| match path.as_str() {
             "tags" => known.path.starts_with("tags["),
+            "rules" => known.path.starts_with("rules["),
             path => known.path == path,
         });
         let by_hand = about.filter(|known| known.kind() == proto::ProvenanceKind::Declared);
@@ -361,6 +363,11 @@ fn shown(product: &Product) -> Result<Value> {
         let of_fields = of_fields
             .flat_map(|(path, tags)| tags.iter().map(move |tag| format!("{path}:{tag}").into()));
         members.insert("field_tags".into(), Value::Array(of_fields.collect()));
+        let rules = product.rules.iter().map(|rule| {
+            let disabled = if rule.disabled { " (disabled)" } else { "" };
+            Value::from(format!("{}{disabled}: {} — {}", rule.name, rule.expression, rule.message))
+        });
+        members.insert("rules".into(), Value::Array(rules.collect()));
         let links = product.links.iter();
         let links = links.map(|link| Value::from(format!("{}={}", link.title, link.url)));
         members.insert("links".into(), Value::Array(links.collect()));

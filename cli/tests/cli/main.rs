@@ -28,6 +28,7 @@ mod quickstart;
 mod recover;
 mod retention;
 mod round_trip;
+mod rule;
 mod secrets;
 mod serve;
 mod settings;

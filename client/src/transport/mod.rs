@@ -319,6 +319,8 @@ unary! {
     CatalogServiceClient.cancel_product_transfer(v1::CancelProductTransferRequest) -> v1::CancelProductTransferResponse;
     CatalogServiceClient.succeed_product(v1::SucceedProductRequest) -> v1::SucceedProductResponse;
     CatalogServiceClient.sample_product(v1::SampleProductRequest) -> v1::SampleProductResponse;
+    CatalogServiceClient.list_rules(v1::ListRulesRequest) -> v1::ListRulesResponse;
+    CatalogServiceClient.test_rules(v1::TestRulesRequest) -> v1::TestRulesResponse;
     LineageServiceClient.get_lineage(v1::GetLineageRequest) -> v1::GetLineageResponse;
     LineageServiceClient.get_impact(v1::GetImpactRequest) -> v1::GetImpactResponse;
     SubscriptionServiceClient.commit_offsets(v1::CommitOffsetsRequest) -> v1::CommitOffsetsResponse;

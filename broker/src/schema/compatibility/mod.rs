@@ -29,7 +29,8 @@ mod tests;
 use meshlog_proto::v1::SchemaFormat;
 
 pub(in crate::schema) use avro::{
-    Primitive as AvroPrimitive, Shape as AvroShape, Types as AvroTypes,
+    Primitive as AvroPrimitive, RecordField as AvroRecordField, Shape as AvroShape,
+    Types as AvroTypes,
 };
 pub use budget::TooComplex;
 pub use difference::{Comparison, Difference, MAX_DIFFERENCES, Weight};

@@ -26,7 +26,7 @@ mod types;
 use std::collections::HashMap;
 
 pub(crate) use resolve::Resolver;
-pub(in crate::schema) use types::{Primitive, Shape, Types};
+pub(in crate::schema) use types::{Primitive, RecordField, Shape, Types};
 
 use super::budget::{Budget, TooComplex};
 use super::difference::{Comparison, Difference, Weight};
