@@ -65,7 +65,8 @@ macro_rules! calls {
             /// # Errors
             /// As the broker says.
             pub async fn $method(&self, request: v1::$request) -> Result<v1::$message> {
-                let response = self.connection.$method(request).await?;
+                // A product is large; the futures of those who call are not.
+                let response = Box::pin(self.connection.$method(request)).await?;
                 response.$answer.ok_or_else(|| absent(stringify!($answer)))
             })*
         }

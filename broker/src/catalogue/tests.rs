@@ -881,6 +881,21 @@ fn the_format_is_the_same_for_ever() {
         hex(&late.encode_to_vec()),
         "920101699a010173b2010d0a056f776e657210021a026d65e20105612e6f6c64f2010172fa01030a0174"
     );
+    let with_rules = v1::Product {
+        rules: vec![v1::Rule {
+            name: "r".to_owned(),
+            expression: "value.a > 0".to_owned(),
+            message: "m".to_owned(),
+            version: 3,
+            ..Default::default()
+        }],
+        rules_version: 4,
+        ..Default::default()
+    };
+    assert_eq!(
+        hex(&with_rules.encode_to_vec()),
+        "9202150a0172120b76616c75652e61203e20301a016d2803980204"
+    );
     let product = StoredProduct {
         quarantine: None,
         product: Some(v1::Product { name: "a.b".to_owned(), ..Default::default() }),

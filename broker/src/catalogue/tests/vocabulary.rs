@@ -39,8 +39,8 @@ async fn delete_key(catalogue: &Catalogue, name: &str) -> Result<()> {
 }
 
 async fn tagged(catalogue: &Catalogue, name: &str, tags: Vec<Tag>) -> Result<v1::Product> {
-    update(catalogue, &["tags"], v1::Product { name: name.to_owned(), tags, ..Default::default() })
-        .await
+    let product = v1::Product { name: name.to_owned(), tags, ..Default::default() };
+    Box::pin(update(catalogue, &["tags"], product)).await
 }
 
 #[tokio::test]
