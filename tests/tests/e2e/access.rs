@@ -59,6 +59,12 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("CatalogService/AcceptProductTransfer", "O A", r#"{"name":"ops.a","newOwner":"ops-team","validateOnly":true}"#),
     ("CatalogService/CancelProductTransfer", "O A", r#"{"name":"ops.a","validateOnly":true}"#),
     ("CatalogService/SucceedProduct", "O A", r#"{"name":"ops.a","successor":{"name":"ops.d"},"validateOnly":true}"#),
+    ("CatalogService/ListRules", "XCPOSA", r#"{"product":"ops.a"}"#),
+    (
+        "CatalogService/TestRules",
+        "XCPOSA",
+        r#"{"product":"ops.a","expression":"true","records":[{"value":"e30="}]}"#,
+    ),
     ("CatalogService/SampleProduct", "C O A", r#"{"product":"ops.a"}"#),
 
     ("SchemaService/AddSchemaVersion", "O A", r#"{"product":"ops.a","validateOnly":true}"#),
