@@ -71,6 +71,35 @@ pub(crate) fn debian_tool(name: &str, package: &str, may_install: bool) -> Resul
     done(run(&mut install), package).map(|()| name.to_owned())
 }
 
+/// A Python that can import these modules, or one in a folder of this name with this package.
+pub(crate) fn python_with(
+    folder: &str,
+    package: &str,
+    modules: &str,
+    may_install: bool,
+) -> Result<PathBuf, String> {
+    let imports = |python: &PathBuf| {
+        let asked = Command::new(python).args(["-c", &format!("import {modules}")]).output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    let own = folder.join("bin/python");
+    for python in [PathBuf::from("python3"), own.clone()] {
+        if imports(&python) {
+            return Ok(python);
+        }
+    }
+    if !may_install {
+        return Err(format!(
+            "the Python package is not installed; `pip install '{package}'` installs it"
+        ));
+    }
+    done(run(Command::new("python3").args(["-m", "venv"]).arg(&folder)), package)?;
+    let mut install = Command::new(&own);
+    install.args(["-m", "pip", "install", "--quiet", package]);
+    done(run(&mut install), package).map(|()| own)
+}
+
 fn is_there(name: &str) -> bool {
     Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
 }

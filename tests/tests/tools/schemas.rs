@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use meshlog_broker::schema::{Profile, Schema, Terms, Weight, can_read, keeps};
 use meshlog_proto::v1::{SchemaFormat, SchemaSource};
 use serde_json::{Value, json};
 
+use super::install::python_with;
 use super::{BUF, Outcome, npm_tool};
 
 /// The version of the Python package that is installed if there is none.
@@ -42,7 +43,7 @@ fn schema(format: SchemaFormat, text: String, message: &str) -> Option<Schema> {
 
 /// Python's `avro` and we say the same of pairs of Avro schemas.
 pub(super) fn avro_in_python(may_install: bool) -> Outcome {
-    let python = match python_with_avro(may_install) {
+    let python = match python_with("avro", AVRO, "avro.compatibility", may_install) {
         Ok(python) => python,
         Err(why) => return Outcome::Skipped(why),
     };
@@ -154,34 +155,6 @@ fn avro(dice: &mut Dice, depth: u64) -> Value {
             json!({"type": "record", "name": format!("R{depth}"), "fields": fields})
         }
     }
-}
-
-fn python_with_avro(may_install: bool) -> Result<PathBuf, String> {
-    let has_avro = |python: &Path| {
-        let asked = Command::new(python).args(["-c", "import avro.compatibility"]).output();
-        asked.is_ok_and(|output| output.status.success())
-    };
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("avro");
-    let own = folder.join("bin/python");
-    for python in [PathBuf::from("python3"), own.clone()] {
-        if has_avro(&python) {
-            return Ok(python);
-        }
-    }
-    if !may_install {
-        return Err(format!(
-            "the Python package is not installed; `pip install {AVRO}` installs it"
-        ));
-    }
-    for command in [
-        Command::new("python3").args(["-m", "venv"]).arg(&folder),
-        Command::new(&own).args(["-m", "pip", "install", "--quiet", AVRO]),
-    ] {
-        if let Outcome::Failed(why) | Outcome::Skipped(why) = super::run(command) {
-            return Err(format!("{AVRO} could not be installed:\n{why}"));
-        }
-    }
-    Ok(own)
 }
 
 /// `buf breaking` and we say the same of pairs of `.proto` files, in both of its wire categories.
