@@ -19,6 +19,8 @@ mod http;
 mod install;
 #[path = "tools/openapi.rs"]
 mod openapi;
+#[path = "tools/registry.rs"]
+mod registry;
 #[path = "tools/schemas.rs"]
 mod schemas;
 
@@ -74,6 +76,10 @@ fn main() -> ExitCode {
             grpcurl::over_tls,
         ),
         ("`schemathesis` finds nothing that the served OpenAPI does not say", openapi::check),
+        (
+            "Confluent's serializers for Python have the broker as their schema registry",
+            registry::check,
+        ),
         ("a page in a real browser uses the broker if its origin is allowed", browser::check),
     ];
     let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|one| name.contains(one));

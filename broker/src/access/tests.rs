@@ -308,7 +308,7 @@ async fn a_grant_to_one_application_is_for_it_alone_also_with_a_shared_proof() {
         for (application, may) in [("other", false), ("report", true), ("other", false)] {
             let application = Some(application);
             let credentials =
-                Credentials { authorization, certificate, application, is_in_process: false };
+                Credentials { authorization, certificate, application, ..Credentials::default() };
             let caller = broker.authenticate(credentials).await.unwrap();
             let read = broker.read(&caller, read("ops.flights")).await;
             assert_eq!(read.is_ok(), may, "{application:?}");

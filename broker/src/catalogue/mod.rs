@@ -56,6 +56,7 @@ mod schema_versions;
 mod searching;
 mod settings;
 mod stored;
+mod subjects;
 mod succeed;
 mod tag;
 mod tag_key;
@@ -97,6 +98,7 @@ use recent::Recent;
 pub(crate) use redriven::Redriven;
 pub(crate) use rules::check_expression;
 use searching::Searching;
+pub(crate) use subjects::{Likeness, Side, SidedVersion, is_product_name};
 use view::View;
 pub use watch::ProductWatch;
 
@@ -211,7 +213,7 @@ impl Catalogue {
     /// The schema version, as clients count, of a schema id in a stored frame.
     #[must_use]
     pub fn schema_of(&self, storage_schema_id: u32) -> Option<u32> {
-        self.inner.view.read().versions.get(&storage_schema_id).copied()
+        self.inner.view.read().versions.get(&storage_schema_id).map(|(_, number)| *number)
     }
 
     /// The number of an application, durable before it is first given; 0 for a name that is too

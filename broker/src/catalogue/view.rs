@@ -45,8 +45,8 @@ pub(super) struct View {
     pub(super) restricted: BTreeSet<Arc<str>>,
     /// Schemas by digest, with the number of uses by versions of products.
     schemas: HashMap<Fingerprint, (Arc<Schema>, usize)>,
-    /// Version of the product, by storage id.
-    pub(super) versions: HashMap<u32, u32>,
+    /// Id of the product and version in it, by storage id.
+    pub(super) versions: HashMap<u32, (Arc<str>, u32)>,
     /// What changed last, for those who watch.
     pub(super) recent: Recent,
     /// Who may do what.
@@ -248,7 +248,8 @@ impl View {
             }
         }
         for version in handle.versions() {
-            self.versions.insert(version.storage_id, version.number);
+            let place = (Arc::clone(&handle.id), version.number);
+            self.versions.insert(version.storage_id, place);
         }
         let id = &handle.id;
         for alias in &handle.names.aliases {

@@ -18,7 +18,7 @@ use tower::Service as _;
 use super::answers::Load;
 use super::body::{self, Expectation, Kept, Terms};
 use super::gate;
-use super::http::{problem, refusal};
+use super::http::{problem_at, refusal};
 use super::limits::Limits;
 use super::memory::{Memory, overloaded};
 use super::status::{REASON_TRAILER, status_of};
@@ -124,14 +124,14 @@ fn refuse<B>(
     error: &Error,
     kind: Option<HeaderValue>,
 ) -> Response<Body> {
-    refusal(&broker.config().http, request, refused(error, kind))
+    refusal(&broker.config().http, request, refused(request.uri().path(), error, kind))
 }
 
 /// A refusal in the protocol of the request.
-fn refused(error: &Error, kind: Option<HeaderValue>) -> Response<Body> {
+fn refused(path: &str, error: &Error, kind: Option<HeaderValue>) -> Response<Body> {
     match kind {
         Some(kind) => grpc_answer(&status_of(error), kind),
-        None => problem(error),
+        None => problem_at(path, error),
     }
 }
 
@@ -149,7 +149,7 @@ async fn guarded(
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => refused(&panicked(path), kind),
+        Err(_) => refused(path, &panicked(path), kind),
     }
 }
 
@@ -168,10 +168,10 @@ pub(super) async fn unknown(request: Request<Body>) -> Response<Body> {
         Some(kind) => {
             grpc_answer(&Status::unimplemented(format!("there is no {path}; ask reflection")), kind)
         }
-        None => problem(&Error::new(
-            Reason::RouteNotFound,
-            format!("there is no {path}; GET /openapi.json lists what there is"),
-        )),
+        None => {
+            let what = format!("there is no {path}; GET /openapi.json lists what there is");
+            problem_at(path, &Error::new(Reason::RouteNotFound, what))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Request};
 use super::call::grpc_kind;
 use super::connection::Peer;
 use super::convert::application_in;
+use super::http::REGISTRY;
 use crate::access::{Need, Rpc};
 use crate::broker::Broker;
 use crate::caller::Caller;
@@ -17,7 +18,7 @@ const OPEN: [&str; 2] = ["/livez", "/readyz"];
 
 /// What is not gRPC, and is for those who say who they are. The methods of the broker behind it ask
 /// for each call what it needs.
-const AUTHENTICATED: [&str; 3] = ["/v1/", "/metrics", "/openapi.json"];
+const AUTHENTICATED: [&str; 4] = ["/v1/", "/metrics", "/openapi.json", REGISTRY];
 
 /// Who makes a call.
 ///
@@ -34,6 +35,7 @@ pub(super) async fn admit<B>(broker: &Broker, request: &Request<B>) -> Result<Ca
         authorization: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
         certificate: request.extensions().get::<PeerCertificate>(),
         application,
+        takes_basic: path.starts_with(REGISTRY),
         is_in_process: request.extensions().get::<Peer>().is_none_or(|peer| peer.address.is_none()),
     };
     let refused = |caller: &Caller, error: Error| {
@@ -88,6 +90,7 @@ mod tests {
         assert_eq!(need_of("/v1/products"), Some(Need::Authenticated));
         assert!(matches!(need_of("/meshlog.v1.AdminService/Backup"), Some(Need::AnyOf(_))));
         assert_eq!(need_of("/metrics/products"), Some(Need::Authenticated));
+        assert_eq!(need_of("/schema-registry/subjects"), Some(Need::Authenticated));
         for odd in ["/", "", "/v1", "/meshlog.v1.AdminService/Nothing", "//v1/", "/livez?x"] {
             assert_eq!(need_of(odd), None, "{odd}");
         }

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use super::certificate::PeerCertificate;
 use super::error::{malformed, missing, unmapped};
 use super::key::{self, PREFIX};
 use super::known::Known;
+use super::secret::Secret;
 use super::session::{Proof, Session};
 use crate::access::Role;
 use crate::broker::Broker;
@@ -27,6 +30,8 @@ pub(crate) struct Credentials<'a> {
     pub(crate) certificate: Option<&'a PeerCertificate>,
     /// The name that the program gives itself.
     pub(crate) application: Option<&'a str>,
+    /// Whether a key may also be the password of HTTP Basic, which is all that some clients can send.
+    pub(crate) takes_basic: bool,
     /// Whether the call comes from this process.
     pub(crate) is_in_process: bool,
 }
@@ -134,7 +139,14 @@ impl Broker {
     pub(crate) async fn authenticate(&self, credentials: Credentials<'_>) -> Result<Caller> {
         let application = credentials.application;
         if let Some(authorization) = credentials.authorization {
-            let text = bearer(authorization)?;
+            let password = match credentials.takes_basic {
+                true => basic(authorization)?,
+                false => None,
+            };
+            let text = match &password {
+                Some(password) => password.reveal(),
+                None => bearer(authorization)?,
+            };
             let session = match text.starts_with(PREFIX) {
                 true => self.by_key(text, application)?,
                 false => self.by_token(text, application).await?,
@@ -231,6 +243,23 @@ impl Broker {
     }
 }
 
+/// The password of HTTP Basic, whoever the user says to be; `None`: the header is of another kind.
+fn basic(authorization: &[u8]) -> Result<Option<Secret>> {
+    let Some((scheme, rest)) = authorization.split_at_checked(6) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return Ok(None);
+    }
+    if authorization.len() > MAX_AUTHORIZATION_BYTES {
+        return Err(malformed("it is too long"));
+    }
+    let none = || malformed("`Basic` must be followed by a user and a key in base64: `USER:KEY`");
+    let both = BASE64_STANDARD.decode(rest.trim_ascii()).map_err(|_| none())?;
+    let both = Secret::from(String::from_utf8(both).map_err(|_| none())?);
+    let password = both.reveal().split_once(':').map(|(_, password)| password.to_owned());
+    let password = password.filter(|password| !password.is_empty());
+    password.map(|password| Some(Secret::from(password))).ok_or_else(none)
+}
+
 /// What stands behind `Bearer`.
 fn bearer(authorization: &[u8]) -> Result<&str> {
     if authorization.len() > MAX_AUTHORIZATION_BYTES {
@@ -256,6 +285,21 @@ mod tests {
         assert_eq!(bearer(b"bearer  abc ").unwrap(), "abc");
         for odd in [&b""[..], b"Bearer", b"Bearer ", b"Basic abc", b"\xff\xfe", &[b'a'; 20_000]] {
             assert_eq!(bearer(odd).unwrap_err().reason(), Reason::CredentialMalformed);
+        }
+    }
+
+    #[test]
+    fn the_password_of_basic_is_the_key() {
+        let of = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        let found = |header: &str| {
+            basic(header.as_bytes()).map(|found| found.map(|found| found.reveal().to_owned()))
+        };
+        assert_eq!(found(&of("anybody:mlk_a_b")).unwrap().as_deref(), Some("mlk_a_b"));
+        assert_eq!(found(&of(":a:b")).unwrap().as_deref(), Some("a:b"));
+        assert_eq!(found("Bearer mlk_a_b").unwrap(), None);
+        assert_eq!(found("").unwrap(), None);
+        for odd in [of("no password"), of("empty:"), "Basic ?".to_owned(), "Basic ".to_owned()] {
+            assert_eq!(found(&odd).unwrap_err().reason(), Reason::CredentialMalformed, "{odd}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! authorization: Bearer mlk_… ─► key    ─┐
 //! authorization: Bearer eyJ…  ─► token  ─┼─► Session (one per proof, shared by its calls) ─► Caller
+//! authorization: Basic …      ─► either ─┤   (the password; where clients can send nothing else)
 //! certificate of the client   ─► name   ─┘
 //! nothing ─► in process, or no keys yet: trusted; else refused
 //! ```

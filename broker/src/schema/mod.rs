@@ -36,6 +36,7 @@ mod opaque;
 mod parsed;
 mod protobuf;
 mod protobuf_check;
+mod protobuf_text;
 mod record_check;
 mod validator;
 
@@ -57,7 +58,10 @@ pub(crate) use compatibility::Trial;
 pub(crate) use frame::{Frame, split_frame};
 pub(crate) use json_text::read as read_json;
 pub(crate) use key_rule::FieldPath;
-pub(crate) use protobuf::message as protobuf_message;
+pub(crate) use protobuf::{
+    compiled as protobuf_compiled, message as protobuf_message, text_of as protobuf_text_of,
+    top_messages as protobuf_top_messages,
+};
 pub(crate) use protobuf_check::after_indexes;
 pub(crate) use record_check::{RecordCheck, shown};
 

@@ -8,11 +8,12 @@ use prost_reflect::MessageDescriptor;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::source_code_info::Location;
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, EnumOptions, EnumValueOptions, FieldDescriptorProto,
+    FieldOptions, FileDescriptorProto, FileOptions, MessageOptions, MethodOptions,
 };
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
-use super::{Field, MAX_DEPTH, MAX_FIELDS, Malformed};
+use super::{Field, MAX_DEPTH, MAX_FIELDS, MAX_TEXT_BYTES, Malformed, protobuf_text};
 
 /// The name the text goes by in error messages.
 const FILE_NAME: &str = "schema.proto";
@@ -44,6 +45,92 @@ pub(super) fn fields(text: &str, message_name: &str) -> Result<Vec<Field>, Malfo
     }
     walk.message(&format!(".{message}"), "", &mut Vec::new());
     Ok(walk.rows)
+}
+
+/// The text of a compiled file, an encoded `FileDescriptorProto`. What it compiles to is compared with
+/// the file, so nothing gets lost.
+pub(crate) fn text_of(compiled: &[u8]) -> Result<String, Malformed> {
+    if compiled.len() > MAX_TEXT_BYTES {
+        return Err(Malformed::whole(format!(
+            "the compiled file has {} bytes; at most {MAX_TEXT_BYTES} are allowed",
+            compiled.len()
+        )));
+    }
+    let file = FileDescriptorProto::decode(compiled)
+        .map_err(|error| Malformed::whole(format!("not a compiled .proto file: {error}")))?;
+    let mut first = None;
+    let meant = comparable(file.clone());
+    for dotted in [false, true] {
+        let text = protobuf_text::write(&file, dotted)?;
+        match compile(&text).map(comparable) {
+            Ok(again) if again == meant => return Ok(text),
+            Ok(_) => {}
+            Err(malformed) => first = Some(malformed),
+        }
+    }
+    Err(first.unwrap_or_else(|| {
+        Malformed::whole(
+            "the compiled file says something that cannot be written as text; send the text of the \
+             .proto file",
+        )
+    }))
+}
+
+/// The compiled form of a schema, as serializers of Confluent ask for it; `None` if the text is no
+/// longer accepted.
+pub(crate) fn compiled(source: &SchemaSource) -> Option<Vec<u8>> {
+    let mut file = compile(&source.text).ok()?;
+    file.source_code_info = None;
+    Some(file.encode_to_vec())
+}
+
+/// The messages that stand beside one another at the top of the text, in its order.
+pub(crate) fn top_messages(text: &str) -> Result<Vec<String>, Malformed> {
+    let file = compile(text)?;
+    let package = file.package();
+    let full = |message: &DescriptorProto| match package {
+        "" => message.name().to_owned(),
+        _ => format!("{package}.{}", message.name()),
+    };
+    Ok(file.message_type.iter().map(full).collect())
+}
+
+/// Without what compilers fill in as they like.
+fn comparable(mut file: FileDescriptorProto) -> FileDescriptorProto {
+    fn of_field(field: &mut FieldDescriptorProto) {
+        if field.json_name.is_none() {
+            field.json_name = Some(protobuf_text::json_name(field.name()));
+        }
+        field.options = field.options.take().filter(|set| *set != FieldOptions::default());
+        field.proto3_optional = field.proto3_optional.filter(|set| *set);
+    }
+    fn of_enum(one: &mut EnumDescriptorProto) {
+        one.options = one.options.take().filter(|set| *set != EnumOptions::default());
+        for value in &mut one.value {
+            value.options = value.options.take().filter(|set| *set != EnumValueOptions::default());
+        }
+    }
+    fn of_message(message: &mut DescriptorProto) {
+        message.field.iter_mut().for_each(of_field);
+        message.extension.iter_mut().for_each(of_field);
+        message.enum_type.iter_mut().for_each(of_enum);
+        message.nested_type.iter_mut().for_each(of_message);
+        message.options = message.options.take().filter(|set| *set != MessageOptions::default());
+    }
+    file.name = None;
+    file.source_code_info = None;
+    file.syntax = file.syntax.filter(|syntax| !syntax.is_empty() && syntax != "proto2");
+    file.package = file.package.filter(|package| !package.is_empty());
+    file.options = file.options.take().filter(|set| *set != FileOptions::default());
+    file.extension.iter_mut().for_each(of_field);
+    file.enum_type.iter_mut().for_each(of_enum);
+    file.message_type.iter_mut().for_each(of_message);
+    for method in file.service.iter_mut().flat_map(|service| &mut service.method) {
+        method.client_streaming = method.client_streaming.filter(|set| *set);
+        method.server_streaming = method.server_streaming.filter(|set| *set);
+        method.options = method.options.take().filter(|set| *set != MethodOptions::default());
+    }
+    file
 }
 
 /// The one file; nothing else can be opened.

@@ -11,7 +11,7 @@ const DATACONTRACT: &str = "datacontract-cli==1.2.8";
 /// `datacontract lint` finds nothing. That they are what `meshlog export` writes, the guide's
 /// demonstration shows.
 pub(super) fn datacontract_lint(may_install: bool) -> Outcome {
-    let python = match python_with("datacontract", "datacontract", DATACONTRACT, may_install) {
+    let python = match python_with("datacontract", DATACONTRACT, "datacontract", may_install) {
         Ok(python) => python,
         Err(why) => return Outcome::Skipped(why),
     };

@@ -1,6 +1,6 @@
 //! Finds other people's tools, or installs them below the folder of this build.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::{Outcome, run};
@@ -38,40 +38,6 @@ pub(crate) fn npm_packages(
     Ok(modules)
 }
 
-/// A Python with this module: that of `PATH`, or one of a folder of this name with the package from PyPI.
-pub(crate) fn python_with(
-    folder: &str,
-    module: &str,
-    package: &str,
-    may_install: bool,
-) -> Result<PathBuf, String> {
-    let has_module = |python: &Path| {
-        let asked = Command::new(python).args(["-c", &format!("import {module}")]).output();
-        asked.is_ok_and(|output| output.status.success())
-    };
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
-    let own = folder.join("bin/python");
-    for python in [PathBuf::from("python3"), own.clone()] {
-        if has_module(&python) {
-            return Ok(python);
-        }
-    }
-    if !may_install {
-        return Err(format!(
-            "the Python package is not installed; `pip install {package}` installs it"
-        ));
-    }
-    for command in [
-        Command::new("python3").args(["-m", "venv"]).arg(&folder),
-        Command::new(&own).args(["-m", "pip", "install", "--quiet", package]),
-    ] {
-        if let Outcome::Failed(why) | Outcome::Skipped(why) = run(command) {
-            return Err(format!("{package} could not be installed:\n{why}"));
-        }
-    }
-    Ok(own)
-}
-
 /// A tool from `PATH`, or one built from the Go module proxy.
 pub(crate) fn go_tool(name: &str, package: &str, may_install: bool) -> Result<PathBuf, String> {
     if is_there(name) {
@@ -103,6 +69,35 @@ pub(crate) fn debian_tool(name: &str, package: &str, may_install: bool) -> Resul
     install.args(["install", "-y", "-qq", "--no-install-recommends", package]);
     install.env("DEBIAN_FRONTEND", "noninteractive");
     done(run(&mut install), package).map(|()| name.to_owned())
+}
+
+/// A Python that can import these modules, or one in a folder of this name with this package.
+pub(crate) fn python_with(
+    folder: &str,
+    package: &str,
+    modules: &str,
+    may_install: bool,
+) -> Result<PathBuf, String> {
+    let imports = |python: &PathBuf| {
+        let asked = Command::new(python).args(["-c", &format!("import {modules}")]).output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    let own = folder.join("bin/python");
+    for python in [PathBuf::from("python3"), own.clone()] {
+        if imports(&python) {
+            return Ok(python);
+        }
+    }
+    if !may_install {
+        return Err(format!(
+            "the Python package is not installed; `pip install '{package}'` installs it"
+        ));
+    }
+    done(run(Command::new("python3").args(["-m", "venv"]).arg(&folder)), package)?;
+    let mut install = Command::new(&own);
+    install.args(["-m", "pip", "install", "--quiet", package]);
+    done(run(&mut install), package).map(|()| own)
 }
 
 fn is_there(name: &str) -> bool {

@@ -43,7 +43,7 @@ fn schema(format: SchemaFormat, text: String, message: &str) -> Option<Schema> {
 
 /// Python's `avro` and we say the same of pairs of Avro schemas.
 pub(super) fn avro_in_python(may_install: bool) -> Outcome {
-    let python = match python_with("avro", "avro.compatibility", AVRO, may_install) {
+    let python = match python_with("avro", AVRO, "avro.compatibility", may_install) {
         Ok(python) => python,
         Err(why) => return Outcome::Skipped(why),
     };

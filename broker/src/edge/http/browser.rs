@@ -20,7 +20,7 @@ use axum::middleware::Next;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
-use super::problem;
+use super::problem_at;
 use crate::config::HttpConfig;
 use crate::error::{Error, Reason, Result};
 
@@ -33,7 +33,7 @@ const REQUEST_HEADERS: &str = "authorization, content-type, accept, idempotency-
 const RESPONSE_HEADERS: &str = "meshlog-next, meshlog-reason, meshlog-applied, retry-after, \
      grpc-status, grpc-message, grpc-status-details-bin, ce-specversion, ce-id, ce-source, ce-type, \
      ce-subject, ce-time, ce-dataschema, ce-partitionkey";
-const METHODS: &str = "GET, POST, PATCH, DELETE";
+const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 /// A browser asks again after this long.
 const MAX_AGE: &str = "600";
 
@@ -45,7 +45,7 @@ pub(in crate::edge) async fn guard(
 ) -> Response<Body> {
     let origin = match check(&config, &request) {
         Ok(origin) => origin,
-        Err(error) => return marked(problem::response(&error), None),
+        Err(error) => return marked(problem_at(request.uri().path(), &error), None),
     };
     let is_preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -64,7 +64,7 @@ pub(in crate::edge) fn refusal<B>(
 ) -> Response<Body> {
     match check(config, request) {
         Ok(origin) => marked(refusal, origin),
-        Err(error) => marked(problem::response(&error), None),
+        Err(error) => marked(problem_at(request.uri().path(), &error), None),
     }
 }
 

@@ -4,6 +4,7 @@
 //! request ─ browser (Host, Origin) ─ route ─┬─ transcode: a unary RPC, its messages as JSON
 //!                                           ├─ append, read, tail: records as JSON, NDJSON,
 //!                                           │  CloudEvents or server-sent events
+//!                                           ├─ registry: schemas as clients of Confluent ask for them
 //!                                           └─ health, openapi
 //! ```
 //!
@@ -20,6 +21,7 @@ mod openapi;
 mod position;
 mod problem;
 mod read;
+mod registry;
 mod route;
 mod table;
 mod tail;
@@ -32,9 +34,21 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use browser::{guard, refusal};
 pub(super) use problem::response as problem;
+pub(super) use registry::PREFIX as REGISTRY;
+
+use axum::body::Body;
+use http::Response;
 
 use crate::broker::Broker;
 use crate::error::{Error, Reason};
+
+/// An error before a route was asked, in the form that those who call this path read.
+pub(super) fn problem_at(path: &str, error: &Error) -> Response<Body> {
+    match path.starts_with(REGISTRY) {
+        true => registry::refused(error),
+        false => problem(error),
+    }
+}
 
 /// What the routes of one server share.
 pub(super) struct Http {

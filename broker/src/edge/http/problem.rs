@@ -38,7 +38,7 @@ fn status_of_code(code: Code) -> StatusCode {
 }
 
 /// The HTTP status of a reason: that of its gRPC code, unless HTTP has a word of its own for it.
-fn status_of(reason: Reason) -> StatusCode {
+pub(super) fn status_of(reason: Reason) -> StatusCode {
     match reason {
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -12,8 +12,7 @@ use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 
-use super::problem;
-use super::{Http, transcode};
+use super::{Http, problem_at, transcode};
 use crate::caller::Caller;
 use crate::edge::answers::Reader;
 use crate::edge::body::refused;
@@ -24,7 +23,7 @@ pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// One operation.
 pub(super) struct Route {
-    /// GET, POST, PATCH or DELETE.
+    /// GET, POST, PUT, PATCH or DELETE.
     pub(super) method: Method,
     /// As axum and OpenAPI write it: `/v1/products/{name}`.
     pub(super) path: &'static str,
@@ -117,6 +116,7 @@ pub(super) fn router(routes: Vec<Route>, http: Arc<Http>) -> Router {
                             request: Request| {
             let operation = Arc::clone(&operation);
             let path = path.iter().map(|(_, value)| value.to_owned()).collect();
+            let asked = request.uri().path().to_owned();
             async move {
                 let answer = match query {
                     Ok(Query(query)) => {
@@ -134,7 +134,7 @@ pub(super) fn router(routes: Vec<Route>, http: Arc<Http>) -> Router {
                         format!("the query of the address cannot be read: {error}"),
                     )),
                 };
-                answer.unwrap_or_else(|error| problem::response(&error))
+                answer.unwrap_or_else(|error| problem_at(&asked, &error))
             }
         };
         router = router.route(route.path, on(filter, handler));
@@ -143,12 +143,8 @@ pub(super) fn router(routes: Vec<Route>, http: Arc<Http>) -> Router {
 }
 
 async fn wrong_method(request: Request) -> Response<Body> {
-    problem::response(&Error::new(
-        Reason::MethodNotAllowed,
-        format!(
-            "{} cannot be done to {}; GET /openapi.json lists what can",
-            request.method(),
-            request.uri().path()
-        ),
-    ))
+    let path = request.uri().path();
+    let what =
+        format!("{} cannot be done to {path}; GET /openapi.json lists what can", request.method());
+    problem_at(path, &Error::new(Reason::MethodNotAllowed, what))
 }

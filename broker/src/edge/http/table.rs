@@ -5,7 +5,7 @@ use meshlog_proto::v1;
 use prost::Message as _;
 
 use super::route::{Operation, Route, Rpc};
-use super::{append, health, openapi, read};
+use super::{append, health, openapi, read, registry};
 
 /// One RPC: where it stands, the fields that the path fills, and the call.
 macro_rules! rpc {
@@ -46,6 +46,17 @@ macro_rules! own {
     };
 }
 
+/// An operation as clients of Confluent's Schema Registry know it.
+macro_rules! of_registry {
+    ($method:ident $path:literal, $name:literal, $answer:path) => {
+        Route {
+            method: Method::$method,
+            path: concat!("/schema-registry", $path),
+            operation: Operation::Own($name, |call| Box::pin(registry::answer(call, $answer))),
+        }
+    };
+}
+
 /// Every route of the port but those of gRPC.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
@@ -60,6 +71,7 @@ pub(super) fn routes() -> Vec<Route> {
     routes.extend(places());
     routes.extend(access());
     routes.extend(others());
+    routes.extend(schema_registry());
     routes
 }
 
@@ -209,5 +221,30 @@ fn others() -> Vec<Route> {
             |broker, caller, asked| broker.erase_deleted_records(caller, asked).await),
         rpc!(GET "/v1/server" [] "query", AdminService/GetServerInfo(GetServerInfoRequest) -> GetServerInfoResponse,
             |broker, caller, asked| { let v1::GetServerInfoRequest {} = asked; Ok(broker.server_info()) }),
+    ]
+}
+
+fn schema_registry() -> Vec<Route> {
+    vec![
+        of_registry!(GET "", "RegistryRoot", registry::root),
+        of_registry!(GET "/", "RegistryRootWithSlash", registry::root),
+        of_registry!(GET "/subjects", "RegistrySubjects", registry::subjects),
+        of_registry!(POST "/subjects/{subject}", "RegistryLookUp", registry::look_up),
+        of_registry!(GET "/subjects/{subject}/versions", "RegistryVersions", registry::versions),
+        of_registry!(POST "/subjects/{subject}/versions", "RegistryRegister", registry::register),
+        of_registry!(GET "/subjects/{subject}/versions/{version}", "RegistryVersion", registry::version),
+        of_registry!(GET "/subjects/{subject}/versions/{version}/schema", "RegistryVersionSchema", registry::version_schema),
+        of_registry!(GET "/schemas/types", "RegistryTypes", registry::types),
+        of_registry!(GET "/schemas/ids/{id}", "RegistrySchema", registry::id),
+        of_registry!(GET "/schemas/ids/{id}/schema", "RegistrySchemaText", registry::id_schema),
+        of_registry!(GET "/schemas/ids/{id}/subjects", "RegistrySchemaSubjects", registry::id_subjects),
+        of_registry!(GET "/schemas/ids/{id}/versions", "RegistrySchemaVersions", registry::id_versions),
+        of_registry!(POST "/compatibility/subjects/{subject}/versions", "RegistryCheckAll", registry::check_all),
+        of_registry!(POST "/compatibility/subjects/{subject}/versions/{version}", "RegistryCheck", registry::check),
+        of_registry!(GET "/config", "RegistryConfig", registry::config),
+        of_registry!(GET "/config/{subject}", "RegistrySubjectConfig", registry::subject_config),
+        of_registry!(PUT "/config/{subject}", "RegistrySetConfig", registry::set_config),
+        of_registry!(GET "/mode", "RegistryMode", registry::mode),
+        of_registry!(GET "/mode/{subject}", "RegistrySubjectMode", registry::subject_mode),
     ]
 }

@@ -15,6 +15,16 @@ use super::DOCUMENT;
 
 const OWN: &str = include_str!("own.json");
 
+/// The routes for clients of Confluent's Schema Registry, in short: see [`registry`].
+const REGISTRY: &str = include_str!("registry.json");
+
+/// The media types of those routes.
+const REGISTRY_TYPES: [&str; 3] = [
+    "application/vnd.schemaregistry.v1+json",
+    "application/vnd.schemaregistry+json",
+    "application/json",
+];
+
 /// Services whose unary calls all have a route.
 const SERVICES: [&str; 7] = [
     "RecordService",
@@ -88,8 +98,11 @@ impl Document {
     fn write() -> Value {
         let own: Value = serde_json::from_str(OWN).unwrap();
         let mut document = Self { contract: Contract::read(), schemas: BTreeMap::new() };
-        for (name, schema) in own["schemas"].as_object().unwrap() {
-            document.schemas.insert(name.clone(), schema.clone());
+        let of_registry: Value = serde_json::from_str(REGISTRY).unwrap();
+        for file in [&own, &of_registry] {
+            for (name, schema) in file["schemas"].as_object().unwrap() {
+                document.schemas.insert(name.clone(), schema.clone());
+            }
         }
         for name in ["AppendResponse", "PartitionState", "Notice"] {
             document.message(&document.contract.message(name));
@@ -101,9 +114,16 @@ impl Document {
                     (rpc.name.split('/').next().unwrap(), document.operation(&route, rpc))
                 }
                 Operation::Own(name, _) => {
-                    let tag =
-                        if route.path.starts_with("/v1") { "RecordService" } else { "Server" };
-                    (tag, own["operations"][name].clone())
+                    let tag = match route.path {
+                        path if path.starts_with("/v1") => "RecordService",
+                        path if path.starts_with("/schema-registry") => "SchemaRegistry",
+                        _ => "Server",
+                    };
+                    let operation = match tag {
+                        "SchemaRegistry" => registry(&of_registry["operations"][name]),
+                        _ => own["operations"][name].clone(),
+                    };
+                    (tag, operation)
                 }
             };
             if let Operation::Own(name, _) = &route.operation {
@@ -128,6 +148,10 @@ impl Document {
             "components": {
                 "schemas": document.schemas,
                 "responses": {
+                    "RegistryError": {
+                        "description": "It failed.",
+                        "content": of_types(&json!({"$ref": "#/components/schemas/RegistryError"}))
+                    },
                     "Problem": {
                         "description": "It failed.",
                         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -248,6 +272,31 @@ impl Document {
         self.schemas.insert(described.name().to_owned(), schema);
         json!({"$ref": format!("#/components/schemas/{}", described.name())})
     }
+}
+
+/// One schema in every media type of the schema registry.
+fn of_types(schema: &Value) -> Value {
+    let types = REGISTRY_TYPES.map(|kind| (kind.to_owned(), json!({"schema": schema})));
+    Value::Object(types.into_iter().collect())
+}
+
+/// What `registry.json` says in short, as OpenAPI has it.
+fn registry(short: &Value) -> Value {
+    let mut operation = json!({
+        "summary": short["summary"],
+        "parameters": short.get("parameters").unwrap_or(&json!([])),
+        "responses": {
+            "200": {"description": short["told"], "content": of_types(&short["answer"])},
+            "default": {"$ref": "#/components/responses/RegistryError"}
+        }
+    });
+    if let Some(description) = short.get("description") {
+        operation["description"] = description.clone();
+    }
+    if let Some(body) = short.get("body") {
+        operation["requestBody"] = json!({"required": true, "content": of_types(body)});
+    }
+    operation
 }
 
 /// Whether the standard mapping writes the message as a string.

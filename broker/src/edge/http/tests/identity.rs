@@ -194,3 +194,27 @@ async fn a_quota_is_of_whoever_proved_who_it_is_and_not_of_the_name_it_gives() {
     assert_eq!(last.unwrap().refused(), (429, "QUOTA_EXCEEDED".to_owned()));
     remote(&port, "GET /v1/server", &[("authorization", &other)]).await.ok();
 }
+
+#[tokio::test]
+async fn clients_of_the_schema_registry_send_their_key_as_a_password() {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let port = Port::open().await;
+    port.create("sandbox.a", 1).await;
+    let bearer = key(&port).await;
+    let key = bearer.strip_prefix("Bearer ").unwrap();
+    let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("anybody:{key}")));
+    let with_basic = [("authorization", basic.as_str())];
+    let subjects = "GET /schema-registry/subjects";
+    remote(&port, subjects, &with_basic).await.ok();
+    remote(&port, subjects, &[("authorization", bearer.as_str())]).await.ok();
+    let wrong = format!("Basic {}", BASE64_STANDARD.encode("anybody:password"));
+    for (headers, code) in [(&[][..], 401), (&[("authorization", wrong.as_str())], 401)] {
+        let answer = remote(&port, subjects, headers).await;
+        assert_eq!(answer.status, code);
+        let body = answer.json();
+        assert_eq!(body["error_code"], 40101, "in the form that these clients read");
+        assert!(!body["message"].as_str().unwrap().is_empty());
+    }
+    let elsewhere = remote(&port, "GET /v1/products/sandbox.a", &with_basic).await;
+    assert_eq!(elsewhere.refused(), (401, "CREDENTIAL_MALFORMED".to_owned()));
+}

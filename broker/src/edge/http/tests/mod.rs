@@ -5,6 +5,7 @@ mod catalogue;
 mod grpc_web;
 mod identity;
 mod records;
+mod registry;
 mod tail;
 
 use std::sync::Arc;
