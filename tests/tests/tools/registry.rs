@@ -85,8 +85,8 @@ pub(crate) fn check(may_install: bool) -> Outcome {
         run_page(&python, &broker).await?;
         let key = v1::ApiKey { admin: true, ..Default::default() };
         let request = v1::CreateKeyRequest { key: Some(key), validate_only: false };
-        let catalogue = broker.broker().catalogue();
-        let key = catalogue.create_key(&Caller::default(), request).await;
+        let of_broker = broker.broker();
+        let key = of_broker.catalogue().create_key(&Caller::default(), request).await;
         let key = key.map_err(|error| error.to_string())?;
         Ok::<_, String>((broker, key.secret))
     });
