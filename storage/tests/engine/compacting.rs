@@ -180,6 +180,38 @@ fn bytes_are_counted_as_they_are_after_compaction() {
     assert!(after >= before / 2 && after < before / 2 + 6_000, "{after} of {before}");
 }
 
+/// What compaction left out of a file counted as if it had stood last in it, and newer batches in
+/// the same file went by it as soon as the stream started behind all that was compacted.
+#[cfg_attr(not(sabotage), test)]
+pub(crate) fn what_compaction_left_out_takes_no_bytes_from_what_follows_in_its_file() {
+    let machine = Machine::new(6);
+    let storage = machine.open().unwrap();
+    let stream = create(&storage);
+    set_policy(&storage, stream, compacted(1_000_000));
+    let filler = "x".repeat(3000);
+    for tag in 0..120 {
+        let key = if tag == 0 { "first" } else { "k" };
+        append(&storage, entry(vec![batch(stream, &[format!("@{key} {tag} {filler}")])])).unwrap();
+    }
+    pass(&machine, &storage, 400);
+    let merged = storage.stats().merges;
+    assert!(merged > 0 && records(&storage, stream).len() < 60, "most of it is superseded");
+    set_policy(&storage, stream, Policy::default());
+    let doomed = create(&storage);
+    for tag in 0..100 {
+        append(&storage, entry(vec![lines(stream, tag, 1, 1000), lines(doomed, tag, 1, 6000)]))
+            .unwrap();
+    }
+    trim(&storage, doomed, 99);
+    pass(&machine, &storage, 400);
+    assert!(storage.stats().merges > merged, "older and newer ones share a file now");
+    trim(&storage, stream, 120);
+    let policy = Policy { max_bytes: Some(80_500), ..Policy::default() };
+    set_policy(&storage, stream, policy);
+    pass(&machine, &storage, 60);
+    assert_eq!(storage.bounds(stream).unwrap().start, Offset(120 + 19), "1,000 bytes each");
+}
+
 #[test]
 fn trimming_into_a_hole_starts_at_the_next_record() {
     let machine = Machine::new(4);

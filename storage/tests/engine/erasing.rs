@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use meshlog_storage::disk::{CrashPlan, Disk as _, OsDisk, WriteMode};
 use meshlog_storage::{
-    Components, Control, Entry, Erased, ErrorKind, NoObserver, Options, Storage, StreamId,
+    Components, Control, Entry, Erased, ErrorKind, NoObserver, Options, Policy, Storage, StreamId,
 };
 use parking_lot::Mutex;
 
 use crate::merging::{all, trim};
-use crate::retaining::pass;
+use crate::retaining::{pass, set_policy};
 use crate::support::{Lines, Machine, append, create, entry, lines};
 use crate::verifying::assert_undamaged;
 
@@ -115,6 +115,22 @@ pub(crate) fn nothing_of_what_is_gone_is_in_any_file_and_everything_else_is() {
     assert_eq!([kept, other].map(|stream| all(&storage, stream)), before);
     assert_eq!(all(&storage, trimmed), rest);
     assert_eq!(holding(&machine, &text(deleted, 59, 2)), [""; 0]);
+}
+
+/// The bytes that went from a batch made all that follow it in its file older.
+#[test]
+fn what_goes_from_a_batch_takes_no_bytes_from_those_that_follow() {
+    let (machine, storage, [_, trimmed, ..]) = written(6);
+    // 900 bytes a batch: of the first one that stays a third does.
+    trim(&storage, trimmed, 32);
+    assert!(erase(&machine, &storage, vec![trimmed]).unwrap().rewritten_bytes > 0);
+    let rest = all(&storage, trimmed);
+    assert_eq!((rest[0].base_offset.0, rest[0].count, rest.len()), (32, 1, 50));
+    // The newest bytes reach a little into the one after it.
+    let policy = Policy { max_bytes: Some(48 * 900 + 100), ..Policy::default() };
+    set_policy(&storage, trimmed, policy);
+    pass(&machine, &storage, 20);
+    assert_eq!(storage.bounds(trimmed).unwrap().start.0, 33);
 }
 
 /// Files that merges wrote are removed, not used again. Most often a checkpoint syncs the directory

@@ -15,7 +15,7 @@ use crate::{backing_up, compacting, erasing, merging, restarting, retaining};
 
 const BLOCK: usize = 4096;
 
-pub(crate) const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 21] = [
     "a clean stop",
     "a lying disk",
     "a rotten input",
@@ -33,7 +33,7 @@ pub(crate) const NAMES: [&str; 20] = [
     "a rising start",
     "a jumping clock",
     "a young tombstone",
-    "a start under a merge",
+    "a hole in a file",
     "a jump before a restart",
     "damaged groups in a row",
     "very many damaged groups",
@@ -68,7 +68,8 @@ pub(crate) fn run(name: &str) {
         "a young tombstone" => {
             compacting::a_tombstone_stays_until_its_age_and_the_newest_record_for_ever();
         }
-        "a start under a merge" => {
+        "a hole in a file" => {
+            compacting::what_compaction_left_out_takes_no_bytes_from_what_follows_in_its_file();
             merging::a_start_that_rises_under_a_merge_takes_no_bytes_from_what_stays();
         }
         "a jump before a restart" => {

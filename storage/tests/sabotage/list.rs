@@ -78,7 +78,7 @@ pub(crate) const MECHANISMS: &[Mechanism] = &[
     m("the doubt of a clock in a checkpoint", "retention", &[Check("a jump before a restart")]),
     m("the ends of earlier groups", "format", &[Check("damaged groups in a row")]),
     m("the offsets of streams that no group names", "format", &[Check("very many damaged groups")]),
-    m("that a merge takes each start once", "merge", &[Check("a start under a merge")]),
+    m("the bytes that a merge leaves out", "merge", &[Check("a hole in a file")]),
     m("the age of tombstones", "compaction", &[Check("a young tombstone")]),
     m("the reserve for control work", "disk full", &[Check("a full disk")]),
 ];
