@@ -102,7 +102,7 @@ impl Quickstart {
         let catalog = client.catalog();
 
         let started = Instant::now();
-        Box::pin(create(&mesh, &catalog)).await?;
+        create(&mesh, &catalog).await?;
         out.line(format_args!(
             "\ncreated {}, {}, {} and {} in {}",
             words::counted(mesh.teams.len() as u64, "team"),

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use meshlog_proto::{server_v1, v1};
 
 use crate::{
-    BatchAck, ConsumedBatch, Durability, EncodedBatch, Error, Result, StartAt,
-    error::{Code, reason},
+    BatchAck, ConsumedBatch, Durability, EncodedBatch, Result, StartAt,
+    calls::{absent, every_page, members},
     time,
     transport::Connection,
 };
@@ -56,60 +56,45 @@ impl ReadResult {
     }
 }
 
-/// Calls that take a request of the contract and answer one message of its response.
-macro_rules! calls {
-    ($($(#[$doc:meta])* $method:ident($request:ident) -> $answer:ident: $message:ident;)*) => {
-        impl Catalog {
-            $($(#[$doc])*
-            ///
-            /// # Errors
-            /// As the broker says.
-            pub async fn $method(&self, request: v1::$request) -> Result<v1::$message> {
-                // A product is large; the futures of those who call are not.
-                let response = Box::pin(self.connection.$method(request)).await?;
-                response.$answer.ok_or_else(|| absent(stringify!($answer)))
-            })*
-        }
-    };
-}
-
-calls! {
-    /// Creates a product and, if the request says so, its domain and team, in one step.
-    create_product(CreateProductRequest) -> product: Product;
-    /// Changes the fields of a product that the mask names.
-    update_product(UpdateProductRequest) -> product: Product;
-    /// Creates a domain owned by an existing team.
-    create_domain(CreateDomainRequest) -> domain: Domain;
-    /// Creates a team with at least one contact.
-    create_team(CreateTeamRequest) -> team: Team;
-    /// Changes the fields of a domain that the mask names.
-    update_domain(UpdateDomainRequest) -> domain: Domain;
-    /// Changes the fields of a team that the mask names.
-    update_team(UpdateTeamRequest) -> team: Team;
-    /// Adds a key to the tag vocabulary.
-    create_tag_key(CreateTagKeyRequest) -> tag_key: TagKey;
-    /// Changes the fields of a tag key that the mask names.
-    update_tag_key(UpdateTagKeyRequest) -> tag_key: TagKey;
-    /// Makes a product's promises hold.
-    activate_product(ActivateProductRequest) -> product: Product;
-    /// Says that a product will end, why, and what to use instead.
-    deprecate_product(DeprecateProductRequest) -> product: Product;
-    /// Ends appends to a deprecated product.
-    retire_product(RetireProductRequest) -> product: Product;
-    /// Gives a product another name; the old one stays as an alias.
-    move_product(MoveProductRequest) -> product: Product;
-    /// Offers a product to another team.
-    transfer_product(TransferProductRequest) -> product: Product;
-    /// Takes a product that was offered.
-    accept_product_transfer(AcceptProductTransferRequest) -> product: Product;
-    /// Calls a transfer off.
-    cancel_product_transfer(CancelProductTransferRequest) -> product: Product;
-    /// Makes positions of a named cursor durable.
-    commit_offsets(CommitOffsetsRequest) -> cursor: Cursor;
-    /// Where a named cursor stands in a product.
-    get_offsets(GetOffsetsRequest) -> cursor: Cursor;
-    /// Adds a schema version to a product; it becomes the current one.
-    add_schema_version(AddSchemaVersionRequest) -> schema_version: SchemaVersion;
+members! {
+    Catalog {
+        /// Creates a product and, if the request says so, its domain and team, in one step.
+        create_product(CreateProductRequest) -> product: Product;
+        /// Changes the fields of a product that the mask names.
+        update_product(UpdateProductRequest) -> product: Product;
+        /// Creates a domain owned by an existing team.
+        create_domain(CreateDomainRequest) -> domain: Domain;
+        /// Creates a team with at least one contact.
+        create_team(CreateTeamRequest) -> team: Team;
+        /// Changes the fields of a domain that the mask names.
+        update_domain(UpdateDomainRequest) -> domain: Domain;
+        /// Changes the fields of a team that the mask names.
+        update_team(UpdateTeamRequest) -> team: Team;
+        /// Adds a key to the tag vocabulary.
+        create_tag_key(CreateTagKeyRequest) -> tag_key: TagKey;
+        /// Changes the fields of a tag key that the mask names.
+        update_tag_key(UpdateTagKeyRequest) -> tag_key: TagKey;
+        /// Makes a product's promises hold.
+        activate_product(ActivateProductRequest) -> product: Product;
+        /// Says that a product will end, why, and what to use instead.
+        deprecate_product(DeprecateProductRequest) -> product: Product;
+        /// Ends appends to a deprecated product.
+        retire_product(RetireProductRequest) -> product: Product;
+        /// Gives a product another name; the old one stays as an alias.
+        move_product(MoveProductRequest) -> product: Product;
+        /// Offers a product to another team.
+        transfer_product(TransferProductRequest) -> product: Product;
+        /// Takes a product that was offered.
+        accept_product_transfer(AcceptProductTransferRequest) -> product: Product;
+        /// Calls a transfer off.
+        cancel_product_transfer(CancelProductTransferRequest) -> product: Product;
+        /// Makes positions of a named cursor durable.
+        commit_offsets(CommitOffsetsRequest) -> cursor: Cursor;
+        /// Where a named cursor stands in a product.
+        get_offsets(GetOffsetsRequest) -> cursor: Cursor;
+        /// Adds a schema version to a product; it becomes the current one.
+        add_schema_version(AddSchemaVersionRequest) -> schema_version: SchemaVersion;
+    }
 }
 
 /// Calls that name one thing.
@@ -149,27 +134,15 @@ macro_rules! lists {
             /// # Errors
             /// As the broker says.
             pub async fn $method(&self $(, $field: impl Into<String>)*) -> Result<Vec<v1::$message>> {
-                let mut request = v1::$request {
-                    page_size: PAGE,
+                let request = v1::$request {
                     $($field: $field.into(),)*
                     ..v1::$request::default()
                 };
-                let mut all = Vec::new();
-                loop {
-                    let page = self.connection.$method(request.clone()).await?;
-                    all.extend(page.$answer);
-                    if page.next_page_token.is_empty() {
-                        return Ok(all);
-                    }
-                    request.page_token = page.next_page_token;
-                }
+                every_page!(self.connection, $method(request) -> $answer)
             })*
         }
     };
 }
-
-/// Entries per page of a list.
-const PAGE: u32 = 1_000;
 
 lists! {
     /// All products by name, or if `domain` is not empty those of one domain.
@@ -494,7 +467,7 @@ impl Catalog {
     /// [`Producer`](crate::Producer).
     ///
     /// # Errors
-    /// As the broker says; [`Error::applied`] tells whether the batch may be in the log.
+    /// As the broker says; [`Error::applied`](crate::Error::applied) tells whether the batch may be in the log.
     pub async fn append_once(
         &self,
         product: impl Into<String>,
@@ -517,9 +490,4 @@ impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Catalog").finish_non_exhaustive()
     }
-}
-
-pub(crate) fn absent(what: &str) -> Error {
-    let message = format!("the broker's answer lacks its `{what}`");
-    Error::new(Code::Internal, reason::PROTOCOL, message)
 }

@@ -2,7 +2,11 @@
 
 use meshlog_proto::v1;
 
-use crate::{Result, catalog::absent, transport::Connection};
+use crate::{
+    Result,
+    calls::{every_page, members},
+    transport::Connection,
+};
 
 /// Who may do what on a broker: keys, grants, requests for access. Messages are those of the contract
 /// ([`crate::proto`]); every change is durable before it is answered.
@@ -42,36 +46,20 @@ calls! {
     check_access(CheckAccessRequest) -> CheckAccessResponse;
 }
 
-macro_rules! members {
-    ($($(#[$doc:meta])* $method:ident($request:ident) -> $answer:ident: $message:ident;)*) => {
-        impl Governance {
-            $($(#[$doc])*
-            ///
-            /// # Errors
-            /// As the broker says.
-            pub async fn $method(&self, request: v1::$request) -> Result<v1::$message> {
-                let response = self.connection.$method(request).await?;
-                response.$answer.ok_or_else(|| absent(stringify!($answer)))
-            })*
-        }
-    };
-}
-
 members! {
-    /// Ends a key.
-    revoke_key(RevokeKeyRequest) -> key: ApiKey;
-    /// Asks the owner of a product for access to it.
-    request_access(RequestAccessRequest) -> request: AccessRequest;
-    /// Refuses what was asked for.
-    deny_access(DenyAccessRequest) -> request: AccessRequest;
-    /// Gives a team permissions.
-    create_grant(CreateGrantRequest) -> grant: Grant;
-    /// Takes a grant back.
-    revoke_grant(RevokeGrantRequest) -> grant: Grant;
+    Governance {
+        /// Ends a key.
+        revoke_key(RevokeKeyRequest) -> key: ApiKey;
+        /// Asks the owner of a product for access to it.
+        request_access(RequestAccessRequest) -> request: AccessRequest;
+        /// Refuses what was asked for.
+        deny_access(DenyAccessRequest) -> request: AccessRequest;
+        /// Gives a team permissions.
+        create_grant(CreateGrantRequest) -> grant: Grant;
+        /// Takes a grant back.
+        revoke_grant(RevokeGrantRequest) -> grant: Grant;
+    }
 }
-
-/// Entries per page of a list.
-const PAGE: u32 = 1_000;
 
 macro_rules! lists {
     ($($(#[$doc:meta])* $method:ident($request:ident) -> $answer:ident: $message:ident;)*) => {
@@ -80,17 +68,8 @@ macro_rules! lists {
             ///
             /// # Errors
             /// As the broker says.
-            pub async fn $method(&self, mut request: v1::$request) -> Result<Vec<v1::$message>> {
-                request.page_size = PAGE;
-                let mut all = Vec::new();
-                loop {
-                    let page = self.connection.$method(request.clone()).await?;
-                    all.extend(page.$answer);
-                    if page.next_page_token.is_empty() {
-                        return Ok(all);
-                    }
-                    request.page_token = page.next_page_token;
-                }
+            pub async fn $method(&self, request: v1::$request) -> Result<Vec<v1::$message>> {
+                every_page!(self.connection, $method(request) -> $answer)
             })*
         }
     };

@@ -37,6 +37,7 @@
 mod ack;
 mod backoff;
 mod batch;
+mod calls;
 mod catalog;
 mod client;
 mod config;

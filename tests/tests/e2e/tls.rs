@@ -79,8 +79,7 @@ impl Encrypted {
         change(&mut config);
         let broker = Broker::open(config).unwrap();
         let local = Client::over(broker.local_connector()).await.unwrap();
-        let catalog = local.catalog();
-        Box::pin(catalog.create_product(product("ops.a").request())).await.unwrap();
+        local.catalog().create_product(product("ops.a").request()).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
