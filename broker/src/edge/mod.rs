@@ -42,6 +42,7 @@ mod subscription;
 mod tls;
 mod unread;
 mod watched;
+mod writes;
 
 pub use local::LocalConnector;
 pub(crate) use memory::Memory;
