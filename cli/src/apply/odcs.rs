@@ -52,8 +52,7 @@ fn contract(product: &Product, fields: &[SchemaField]) -> Result<Value> {
     put("id", product.name.clone().into());
     put("name", product.name.clone().into());
     put("version", "1".into());
-    let status = product.state.map(|state| output::value(&state)).transpose()?;
-    put("status", status.unwrap_or_else(|| "draft".into()));
+    put("status", status(product)?);
     put("domain", domain.into());
     put("dataProduct", product.name.clone().into());
     put("description", json!({"purpose": product.description}));
@@ -75,11 +74,21 @@ fn contract(product: &Product, fields: &[SchemaField]) -> Result<Value> {
     if !product.owner.is_empty() {
         put("team", json!({"name": product.owner}));
     }
-    let links = product.links.iter();
-    let links = links.map(|link| json!({"url": link.url, "type": link.title})).collect();
-    put("authoritativeDefinitions", Value::Array(links));
+    put("authoritativeDefinitions", definitions(product));
     put("customProperties", ours(product)?.into());
     Ok(contract.into())
+}
+
+/// Where a product is in its life, as the standards of Bitol say it.
+pub(super) fn status(product: &Product) -> Result<Value> {
+    let status = product.state.map(|state| output::value(&state)).transpose()?;
+    Ok(status.unwrap_or_else(|| "draft".into()))
+}
+
+/// Where to read more, as the standards of Bitol say it.
+pub(super) fn definitions(product: &Product) -> Value {
+    let links = product.links.iter();
+    links.map(|link| json!({"url": link.url, "type": link.title})).collect()
 }
 
 /// What only we know.

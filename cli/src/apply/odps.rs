@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     document::{Document, Product},
-    export,
+    export, odcs,
 };
 use crate::{exit::Result, output};
 
@@ -27,14 +27,12 @@ fn data_product(product: &Product) -> Result<Value> {
             data_product.insert(key.to_owned(), value);
         }
     };
-    let word = |value: Result<Value>| value.unwrap_or_default();
     put("apiVersion", API_VERSION.into());
     put("kind", "DataProduct".into());
     put("id", product.name.clone().into());
     put("name", product.name.clone().into());
     put("version", "1".into());
-    let status = product.state.map(|state| word(output::value(&state)));
-    put("status", status.unwrap_or_else(|| "draft".into()));
+    put("status", odcs::status(product)?);
     put("domain", domain.into());
     put("description", json!({"purpose": product.description, "usage": product.docs}));
     put("tags", product.tags.clone().into());
@@ -54,9 +52,7 @@ fn data_product(product: &Product) -> Result<Value> {
         port["inputContracts"] = contracts.into();
     }
     put("outputPorts", json!([port]));
-    let links = product.links.iter();
-    let links = links.map(|link| json!({"url": link.url, "type": link.title}));
-    put("authoritativeDefinitions", links.collect::<Vec<_>>().into());
+    put("authoritativeDefinitions", odcs::definitions(product));
     if !product.owner.is_empty() {
         put("team", json!({"name": product.owner}));
     }
