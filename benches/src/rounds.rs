@@ -8,7 +8,10 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use crate::{load::OtherLoad, report::Spread};
+use crate::{
+    load::OtherLoad,
+    report::{Format, Machine, Report, Spread, Table},
+};
 
 /// One case with the sample of every round.
 #[derive(Debug)]
@@ -38,6 +41,38 @@ pub struct Rounds {
     /// Seconds to spend on taking samples again, over the whole series.
     #[arg(long, default_value_t = 40.0)]
     pub patience: f64,
+}
+
+/// Arguments of a program whose cases run for a time each, in this process alone.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Timed {
+    /// Time for one case in one round, in seconds.
+    #[arg(long, default_value_t = 0.5)]
+    pub seconds: f64,
+    /// Rounds of the series.
+    #[command(flatten)]
+    pub rounds: Rounds,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+impl Timed {
+    /// Time for one case in one round.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// The report of a series, as text in the format that was asked for.
+    ///
+    /// # Errors
+    /// When the machine cannot be described, or a figure has no JSON form (not a number).
+    pub fn report(&self, noise: Noise, table: Table) -> io::Result<String> {
+        let machine = Machine::describe(None)?;
+        let report = Report { machine, rounds: self.rounds.rounds, noise, tables: vec![table] };
+        report.render(self.output)
+    }
 }
 
 /// The cases with their samples, and how quiet the machine was.

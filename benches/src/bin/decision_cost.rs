@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser;
-use meshlog_benches::report::{Format, Machine, Report, Row, Table};
-use meshlog_benches::rounds::Rounds;
+use meshlog_benches::report::{Row, Table};
+use meshlog_benches::rounds::Timed;
 use meshlog_broker::access::{Resource, Rpc};
 use meshlog_broker::{Broker, Caller, Config};
 use meshlog_proto::v1;
@@ -24,14 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures authentication and decisions, without a connection.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Time for one case in one round, in seconds.
-    #[arg(long, default_value_t = 0.5)]
-    seconds: f64,
     #[command(flatten)]
-    rounds: Rounds,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    timed: Timed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +91,8 @@ fn main() -> io::Result<()> {
     let applications: Vec<String> = (0..APPLICATIONS).map(|n| format!("application-{n}")).collect();
     let cases = targets.iter().flat_map(|target| Case::ALL.map(|case| (target, case)));
     let cases: Vec<(&Target, Case)> = cases.collect();
-    let time = Duration::from_secs_f64(args.seconds);
-    let series = args.rounds.run(cases, |(target, case)| {
+    let time = args.timed.time();
+    let series = args.timed.rounds.run(cases, |(target, case)| {
         runtime.block_on(measure(target, *case, &applications, time)).map_err(io::Error::other)
     })?;
     let rows = series.measured.iter().map(|measured| {
@@ -108,18 +102,13 @@ fn main() -> io::Result<()> {
             figures: vec![measured.spread(|nanos| *nanos)],
         }
     });
-    let report = Report {
-        machine: Machine::describe(None)?,
-        rounds: args.rounds.rounds,
-        noise: series.noise,
-        tables: vec![Table {
-            title: "what it costs to know who calls and what it may do",
-            labels: vec!["case", "policies"],
-            figures: vec!["ns"],
-            rows: rows.collect(),
-        }],
+    let table = Table {
+        title: "what it costs to know who calls and what it may do",
+        labels: vec!["case", "policies"],
+        figures: vec!["ns"],
+        rows: rows.collect(),
     };
-    println!("{}", report.render(args.output)?);
+    println!("{}", args.timed.report(series.noise, table)?);
     Ok(())
 }
 

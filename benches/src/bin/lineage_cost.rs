@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use meshlog_benches::report::{Format, Machine, Report, Row, Table};
-use meshlog_benches::rounds::Rounds;
+use meshlog_benches::report::{Row, Table};
+use meshlog_benches::rounds::Timed;
 use meshlog_broker::{Broker, Caller, Traffic};
 use meshlog_proto::{server_v1, v1};
 use prost::Message as _;
@@ -21,14 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures counting for lineage, and what is counted.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Time for one case in one round, in seconds.
-    #[arg(long, default_value_t = 0.5)]
-    seconds: f64,
     #[command(flatten)]
-    rounds: Rounds,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    timed: Timed,
 }
 
 /// Bytes appended by one case in one round at most.
@@ -67,8 +61,8 @@ fn main() -> io::Result<()> {
         Case::Append(1_024),
         Case::Append(65_536),
     ];
-    let time = Duration::from_secs_f64(args.seconds);
-    let series = args.rounds.run(cases, |case| match *case {
+    let time = args.timed.time();
+    let series = args.timed.rounds.run(cases, |case| match *case {
         Case::Count(applications) => Ok(count(applications, time)),
         Case::Deliver => Ok(deliver(time)),
         Case::Append(bytes) => runtime.block_on(append(bytes, time)).map_err(io::Error::other),
@@ -82,18 +76,13 @@ fn main() -> io::Result<()> {
             measured.spread(|nanos| 100.0 * nanos / whole),
         ],
     });
-    let report = Report {
-        machine: Machine::describe(None)?,
-        rounds: args.rounds.rounds,
-        noise: series.noise,
-        tables: vec![Table {
-            title: "what lineage costs",
-            labels: vec!["case"],
-            figures: vec!["ns", "% of an append of 1,024 B"],
-            rows: rows.collect(),
-        }],
+    let table = Table {
+        title: "what lineage costs",
+        labels: vec!["case"],
+        figures: vec!["ns", "% of an append of 1,024 B"],
+        rows: rows.collect(),
     };
-    println!("{}", report.render(args.output)?);
+    println!("{}", args.timed.report(series.noise, table)?);
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use meshlog_benches::report::{Format, Machine, Report, Row, Table};
-use meshlog_benches::rounds::Rounds;
+use meshlog_benches::report::{Row, Table};
+use meshlog_benches::rounds::Timed;
 use meshlog_broker::{Broker, Caller};
 use meshlog_proto::v1::{Enforcement, SchemaFormat};
 use meshlog_proto::{server_v1, v1};
@@ -23,14 +23,8 @@ struct Args {
     /// Records in one append.
     #[arg(long, default_value_t = 64)]
     records: usize,
-    /// Time for one case in one round, in seconds.
-    #[arg(long, default_value_t = 0.5)]
-    seconds: f64,
     #[command(flatten)]
-    rounds: Rounds,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    timed: Timed,
 }
 
 /// Bytes appended by one case in one round at most.
@@ -50,8 +44,8 @@ fn main() -> io::Result<()> {
     let cases = formats.into_iter();
     let cases: Vec<Case> =
         cases.flat_map(|format| modes.map(|(mode, rule)| (format, mode, rule))).collect();
-    let time = Duration::from_secs_f64(args.seconds);
-    let series = args.rounds.run(cases, |case| {
+    let time = args.timed.time();
+    let series = args.timed.rounds.run(cases, |case| {
         runtime.block_on(append(*case, args.records, time)).map_err(io::Error::other)
     })?;
     let median = |case: Case| {
@@ -70,18 +64,13 @@ fn main() -> io::Result<()> {
             figures: vec![measured.spread(|nanos| *nanos), measured.spread(|nanos| *nanos - off)],
         }
     });
-    let report = Report {
-        machine: Machine::describe(None)?,
-        rounds: args.rounds.rounds,
-        noise: series.noise,
-        tables: vec![Table {
-            title: "what checking records of 1 KiB costs",
-            labels: vec!["format", "enforcement", "rules"],
-            figures: vec!["ns a record", "more than off"],
-            rows: rows.collect(),
-        }],
+    let table = Table {
+        title: "what checking records of 1 KiB costs",
+        labels: vec!["format", "enforcement", "rules"],
+        figures: vec!["ns a record", "more than off"],
+        rows: rows.collect(),
     };
-    println!("{}", report.render(args.output)?);
+    println!("{}", args.timed.report(series.noise, table)?);
     Ok(())
 }
 
