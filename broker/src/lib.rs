@@ -15,6 +15,8 @@ pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+#[cfg(test)]
+mod fixtures;
 pub mod identity;
 mod lineage;
 pub mod metrics;

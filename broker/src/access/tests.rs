@@ -4,6 +4,7 @@ use meshlog_proto::v1::{self, access_scope::What};
 use meshlog_proto::{server_v1, v1 as proto};
 use prost::Message as _;
 
+use crate::fixtures::product;
 use crate::identity::{Credentials, PeerCertificate};
 use crate::{Broker, Caller, Config, Reason};
 
@@ -42,25 +43,7 @@ async fn broker_with(config: Config) -> Broker {
         ("ops.flights", "ops-team", proto::Classification::Internal),
         ("hr.salaries", "hr-team", proto::Classification::Restricted),
     ] {
-        let contacts = vec!["a@example.org".to_owned()];
-        let request = v1::CreateProductRequest {
-            product: Some(v1::Product {
-                name: name.to_owned(),
-                owner: owner.to_owned(),
-                description: "For tests.".to_owned(),
-                classification: classification.into(),
-                ..Default::default()
-            }),
-            value_schema: Some(v1::SchemaSource {
-                format: proto::SchemaFormat::Opaque.into(),
-                media_type: "text/plain".to_owned(),
-                reason: "It is a test.".to_owned(),
-                ..Default::default()
-            }),
-            new_domain: Some(v1::Domain::default()),
-            new_team: Some(v1::Team { contacts, ..Default::default() }),
-            ..Default::default()
-        };
+        let request = product(name, owner, classification);
         broker.catalogue().create_product(&trusted(), request).await.unwrap();
     }
     for team in ["readers", "stewards"] {

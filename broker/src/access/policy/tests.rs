@@ -5,6 +5,7 @@ use meshlog_proto::v1;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Case, Expected, Policies, watch};
+use crate::fixtures::product;
 use crate::identity::Credentials;
 use crate::{Broker, Caller, Config, Reason};
 
@@ -138,25 +139,7 @@ impl Guarded {
         let mut config = Config::default();
         config.access.policies = Some(policies.path().to_owned());
         let broker = Broker::open(config).unwrap();
-        let contacts = vec!["a@example.org".to_owned()];
-        let request = v1::CreateProductRequest {
-            product: Some(v1::Product {
-                name: "ops.flights".to_owned(),
-                owner: "ops".to_owned(),
-                description: "For tests.".to_owned(),
-                classification: v1::Classification::Internal.into(),
-                ..Default::default()
-            }),
-            value_schema: Some(v1::SchemaSource {
-                format: v1::SchemaFormat::Opaque.into(),
-                media_type: "text/plain".to_owned(),
-                reason: "It is a test.".to_owned(),
-                ..Default::default()
-            }),
-            new_domain: Some(v1::Domain::default()),
-            new_team: Some(v1::Team { contacts, ..Default::default() }),
-            ..Default::default()
-        };
+        let request = product("ops.flights", "ops", v1::Classification::Internal);
         broker.catalogue().create_product(&Caller::default(), request).await.unwrap();
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(broker.clone())));
         let guarded = Self { broker, policies, _watch: watching };

@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::{Span, TokenConfig};
 use crate::edge::gate::admit;
 use crate::edge::issuer::watch;
+use crate::fixtures::product;
 use crate::{Broker, Caller, Config, Reason, Result};
 
 /// Made for these tests with openssl, because `ring` makes no keys of this kind.
@@ -267,22 +268,10 @@ impl Guarded {
     }
 
     async fn product(&self) {
+        // The team is there.
         let request = v1::CreateProductRequest {
-            product: Some(v1::Product {
-                name: "ops.flights".to_owned(),
-                owner: "ops".to_owned(),
-                description: "For tests.".to_owned(),
-                classification: v1::Classification::Internal.into(),
-                ..Default::default()
-            }),
-            value_schema: Some(v1::SchemaSource {
-                format: v1::SchemaFormat::Opaque.into(),
-                media_type: "text/plain".to_owned(),
-                reason: "It is a test.".to_owned(),
-                ..Default::default()
-            }),
-            new_domain: Some(v1::Domain::default()),
-            ..Default::default()
+            new_team: None,
+            ..product("ops.flights", "ops", v1::Classification::Internal)
         };
         self.broker.catalogue().create_product(&Caller::default(), request).await.unwrap();
     }

@@ -7,6 +7,7 @@ use meshlog_proto::v1;
 use super::{Answer, Port};
 use crate::config::{HttpConfig, MetricsConfig, QuotaConfig};
 use crate::edge::connection::Peer;
+use crate::fixtures::product;
 use crate::{Caller, Config};
 
 const ORIGIN: (&str, &str) = ("origin", "https://portal.example");
@@ -112,26 +113,9 @@ async fn figures_of_products_are_for_those_who_may_see_them() {
     let port = Port::open_with(Config { metrics, ..Config::default() }).await;
     let catalogue = port.broker.catalogue();
     let caller = Caller::default();
-    let contacts = vec!["a@example.org".to_owned()];
-    let request = v1::CreateProductRequest {
-        product: Some(v1::Product {
-            name: "hr.salaries".into(),
-            owner: "one".into(),
-            description: "For a test.".into(),
-            classification: v1::Classification::Restricted.into(),
-            ..Default::default()
-        }),
-        value_schema: Some(v1::SchemaSource {
-            format: v1::SchemaFormat::Opaque.into(),
-            media_type: "text/plain".into(),
-            reason: "It is a test.".into(),
-            ..Default::default()
-        }),
-        new_domain: Some(v1::Domain::default()),
-        new_team: Some(v1::Team { contacts: contacts.clone(), ..Default::default() }),
-        ..Default::default()
-    };
+    let request = product("hr.salaries", "one", v1::Classification::Restricted);
     catalogue.create_product(&caller, request).await.unwrap();
+    let contacts = vec!["a@example.org".to_owned()];
     let team = v1::Team { name: "two".into(), contacts, ..Default::default() };
     let request = v1::CreateTeamRequest { team: Some(team), validate_only: false };
     catalogue.create_team(&caller, request).await.unwrap();
